@@ -1,0 +1,145 @@
+"""The exception tree of fyc: every error has a stable code and says what, where, why, and what to do next.
+
+FycError
+├── UserError (exit 2)          the recipe, the options, the input text
+│   ├── RecipeError  FYC-R..
+│   ├── PluginError  FYC-P..
+│   └── ModelError   FYC-M..    the source model cannot be read or found
+├── TraceError (exit 3)         FYC-G..   a model that cannot be traced
+├── PassError (exit 4)          FYC-X..   a pass, or the recipe's `verify:` gate, failed
+├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
+├── ResourceError (exit 6)      FYC-S..   not enough memory or disk
+└── Interrupted (exit 130)      FYC-I..   stopped by the user; can be resumed
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+#: Every code with the one line that docs/errors.md gives it. A code, once released, keeps its meaning.
+CODES: dict[str, str] = {
+    "FYC-R01": "the recipe is not valid YAML",
+    "FYC-R02": "the recipe holds a key that does not exist",
+    "FYC-R03": "a value in the recipe is not allowed",
+    "FYC-R04": "a module pattern matches nothing",
+    "FYC-R05": "the passes cannot run in this order",
+    "FYC-R06": "the recipe cannot be found",
+    "FYC-R07": "the calibration or evaluation text is missing, empty or too short",
+    "FYC-R08": "the output folder is not empty",
+    "FYC-R09": "an option is used in a way that cannot work",
+    "FYC-R10": "there is nothing to resume, or it belongs to another run",
+    "FYC-P01": "no pass, source or command has this name",
+    "FYC-P02": "a plugin cannot be imported",
+    "FYC-P03": "two plugins register the same name",
+    "FYC-P04": "a plugin does not keep to the hook specification",
+    "FYC-M01": "the model cannot be found",
+    "FYC-M02": "a shard or tensor of the checkpoint is missing",
+    "FYC-M03": "a safetensors or GGUF file is damaged",
+    "FYC-M04": "a weight or an activation is NaN or infinite",
+    "FYC-M05": "the model's configuration is not supported",
+    "FYC-M06": "an optional dependency is missing",
+    "FYC-X01": "a pass failed",
+    "FYC-X02": "the verify gate was missed",
+    "FYC-X03": "a pass left something in the model that it may not leave",
+    "FYC-X99": "an error nobody foresaw",
+    "FYC-A01": "not an artifact, or an unknown schema",
+    "FYC-A02": "a file of the artifact does not match its hash",
+    "FYC-A03": "a file of the artifact is missing",
+    "FYC-A04": "the artifact needs a plugin that is not installed",
+    "FYC-A05": "the installed transformers computes something else than the model was made with",
+    "FYC-A06": "the artifact's tensors do not fit the model it describes",
+    "FYC-A07": "a graph or manifest was refused: it holds what fyc does not allow",
+    "FYC-A08": "this way of saving would lose what fyc did to the model",
+    "FYC-S01": "not enough free disk space",
+    "FYC-S02": "not enough memory",
+    "FYC-S03": "another run is using the output folder",
+    "FYC-I01": "interrupted",
+}
+
+
+class FycError(Exception):
+    """Base of all errors fyc raises on purpose.
+
+    Args:
+        code: stable code, a key of `CODES`.
+        what: what went wrong, one sentence.
+        where: file:line:column, module path, tensor or folder.
+        why: the cause, when it is known.
+        next: what the reader can do now.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, code: str, what: str, *, where: str = "", why: str = "", next: str = "") -> None:
+        if code not in CODES:
+            raise KeyError(f"unknown error code {code}")
+        self.code, self.what, self.where, self.why, self.next = code, what, where, why, next
+        super().__init__(code, what)
+
+    def __str__(self) -> str:
+        parts = [f"[{self.code}] {self.what}"]
+        parts += [f"{label}: {text}" for label, text in self._details()]
+        return "\n  ".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.code, self.what, self.where, self.why, self.next)
+
+    def _details(self) -> list[tuple[str, str]]:
+        named = [("where", self.where), ("why", self.why), ("next", self.next)]
+        return [(label, text) for label, text in named if text]
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as JSON-able fields: code, what, where, why, next."""
+        return {"code": self.code, "what": self.what, "where": self.where, "why": self.why, "next": self.next}
+
+
+def _rebuild(cls: type[FycError], code: str, what: str, where: str, why: str, next: str) -> FycError:
+    return cls(code, what, where=where, why=why, next=next)
+
+
+class UserError(FycError):
+    """The user's input cannot be used."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """A recipe, an option or a text is wrong."""
+
+
+class PluginError(UserError):
+    """A plugin is missing, broken or in conflict."""
+
+
+class ModelError(UserError):
+    """The source model cannot be read."""
+
+
+class TraceError(FycError):
+    """A model cannot be turned into graphs."""
+
+    exit_code = 3
+
+
+class PassError(FycError):
+    """A pass or the verify gate failed."""
+
+    exit_code = 4
+
+
+class ArtifactError(FycError):
+    """An artifact is damaged, refused, or would lose information."""
+
+    exit_code = 5
+
+
+class ResourceError(FycError):
+    """The machine cannot do this: memory, disk, or a lock."""
+
+    exit_code = 6
+
+
+class Interrupted(FycError):
+    """The user stopped the run."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Recipes: the YAML file that says which model, which passes, which checks."""
