@@ -1,0 +1,96 @@
+"""Files of an artifact: hashes, atomic writes, safetensors headers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fyc.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MAX_HEADER = 100 * 2**20
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Name, dtype (safetensors' spelling) and shape of a tensor in a file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it is either complete or absent."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON with sorted keys so that it is either complete or absent."""
+    write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file so that it is either complete or absent; equal tensors give equal bytes.
+
+    The metadata is exactly `{"format": "pt"}`: transformers wants it, and more keys would be written in random order.
+    """
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(path.name + ".part")
+    ordered = {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
+    save_file(ordered, temporary, metadata={"format": "pt"})
+    os.replace(temporary, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file into freshly allocated memory.
+
+    The copies matter: a tensor over a mapped file can sit at any alignment, and vectorised kernels may round
+    differently for another alignment, which would make a resumed run differ from an undisturbed one.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stream:
+        return {name: stream.get_tensor(name).clone() for name in stream.keys()}  # noqa: SIM118
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Names, dtypes and shapes in a safetensors file, without reading its tensors.
+
+    Raises:
+        ArtifactError: FYC-A02 when the header is damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(_MAX_HEADER, path.stat().st_size):
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        return {
+            name: StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path.name)
+            for name, entry in header.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        raise ArtifactError(
+            "FYC-A02", "a safetensors file is damaged", where=str(path), why=f"its header cannot be read: {error}",
+            next="restore the file, or convert the model again",
+        ) from error  # fmt: skip

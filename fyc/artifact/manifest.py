@@ -1,0 +1,163 @@
+"""The manifest `fyc.json`: what an artifact holds, how it was made, and the hash of every file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from fyc.errors import ArtifactError
+
+SCHEMA = 1
+NAME = "fyc.json"
+#: A manifest larger than this is refused before it is parsed.
+MAX_BYTES = 64 * 2**20
+
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?")
+_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _matches(pattern: re.Pattern[str], kind: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) > 512 or not pattern.fullmatch(text):
+            raise ValueError(f"not a {kind}: {text[:80]!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+FileName = Annotated[str, _matches(_FILE, "file name inside the artifact")]
+ModulePath = Annotated[str, _matches(_PATH, "module path")]
+Sha256 = Annotated[str, _matches(_SHA256, "sha256")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Model):
+    """The model the artifact was made from."""
+
+    name: str
+    revision: str | None
+    digest: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
+
+
+class PassEntry(_Model):
+    """One pass that ran, with its resolved options and what it measured."""
+
+    name: str
+    version: int
+    distribution: str
+    options: dict[str, Any]
+    metrics: dict[str, float]
+    notes: list[str]
+
+
+class ModuleEntry(_Model):
+    """What one pass did to one module (see `fyc.passes.ModuleReport`)."""
+
+    path: ModulePath
+    by: str
+    action: str
+    bits: float | None
+    expansion: float | None
+    error: float | None
+    details: dict[str, Any]
+
+
+class Replacement(_Model):
+    """A module that a pass put into the model: rebuilt as `cls(**config)` from the pass's allow-list."""
+
+    by: str
+    cls: Annotated[str, _matches(re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "class name")]
+    config: dict[str, Any]
+
+
+class BlockEntry(_Model):
+    """One block: its graph, and the structural digest of the transformers code it was traced from."""
+
+    path: ModulePath
+    graph: FileName | None
+    source_digest: str
+    changed: bool
+
+
+class Guard(_Model):
+    """The tensor that is stored with a leading axis of 1, so that a loader that does not know fyc refuses it."""
+
+    name: ModulePath
+    shape: list[int]
+
+
+class Sample(_Model):
+    """Inputs and output of one converted block, to compare with after an upgrade of transformers."""
+
+    block: ModulePath
+    inputs: Any
+    output: str
+    tolerance: float
+
+
+class Manifest(_Model):
+    """The content of `fyc.json`."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    versions: dict[str, str]
+    architecture: Annotated[str, _matches(re.compile(r"[A-Za-z][A-Za-z0-9_]*"), "class name")]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    source: Source
+    passes: list[PassEntry]
+    modules: list[ModuleEntry]
+    replaced: dict[ModulePath, Replacement]
+    blocks: list[BlockEntry]
+    model_graph: FileName | None
+    aliases: dict[ModulePath, ModulePath]
+    guard: Guard
+    samples: list[Sample]
+    metrics: dict[str, float]
+    files: dict[FileName, Sha256]
+
+    def to_text(self) -> str:
+        """The manifest as stable, indented JSON."""
+        data = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate `fyc.json`.
+
+    Raises:
+        ArtifactError: FYC-A01 when there is none or its schema is unknown, FYC-A07 when it is malformed.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise ArtifactError(
+            "FYC-A01", "this folder is not a fyc artifact", where=str(folder), why=f"it has no {NAME}",
+            next="give the folder that `fyc convert` wrote",
+        )  # fmt: skip
+    if path.stat().st_size > MAX_BYTES:
+        raise ArtifactError("FYC-A07", f"{NAME} is too large", where=str(path), why=f"more than {MAX_BYTES} bytes")
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError("FYC-A07", f"{NAME} is not valid JSON", where=str(path), why=str(error)) from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise ArtifactError(
+            "FYC-A01", f"unknown artifact schema {schema!r}", where=str(path),
+            why=f"this fyc reads schema {SCHEMA}", next="upgrade fyc, or convert the model again",
+        )  # fmt: skip
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ArtifactError(
+            "FYC-A07", f"{NAME} was refused", where=f"{path}: {'.'.join(map(str, first['loc']))}", why=first["msg"],
+            next="the file was changed or made by something else: convert the model again",
+        ) from error  # fmt: skip

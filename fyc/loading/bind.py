@@ -1,0 +1,98 @@
+"""Bind an artifact's graphs to a model's blocks, and check that this transformers still computes the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fyc import ir
+from fyc.artifact import Artifact, Sample, read_tensors
+from fyc.artifact.nested import unpack
+from fyc.errors import ArtifactError
+
+SAMPLES = "graphs/samples.safetensors"
+_MAX_GRAPH_BYTES = 16 * 2**20
+
+
+def read_graph(path: Path) -> ir.BlockGraph:
+    """Read one `graphs/*.json`.
+
+    Raises:
+        ArtifactError: FYC-A07 when it holds anything that is not on the allow-list.
+    """
+    if path.stat().st_size > _MAX_GRAPH_BYTES:
+        raise ArtifactError("FYC-A07", "a graph file was refused", where=str(path), why="it is too large")
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError("FYC-A07", "a graph file is not JSON", where=str(path), why=str(error)) from error
+    return ir.BlockGraph.from_json(data)
+
+
+def read_graphs(artifact: Artifact) -> dict[str, ir.BlockGraph]:
+    """The graph of every block by module path; equal graphs are one object. Opaque blocks have none."""
+    files: dict[str, ir.BlockGraph] = {}
+    graphs: dict[str, ir.BlockGraph] = {}
+    for entry in artifact.manifest.blocks:
+        if entry.graph is not None:
+            if entry.graph not in files:
+                files[entry.graph] = read_graph(artifact.path / entry.graph)
+            graphs[entry.path] = files[entry.graph]
+    return graphs
+
+
+def bind_blocks(model: nn.Module, graphs: dict[str, ir.BlockGraph]) -> None:
+    """Bind each graph to its block; the graph is linted against the block's modules first."""
+    for path, graph in graphs.items():
+        try:
+            layer = model.get_submodule(path)
+        except AttributeError as error:
+            raise ArtifactError("FYC-A06", f"the model has no block {path}", where=path) from error
+        graph.lint(layer)
+        ir.bind(layer, graph)
+
+
+def changed_structures(source: ir.ModelGraph, artifact: Artifact) -> list[str]:
+    """Paths of blocks whose code in the installed transformers differs from what the artifact was made with."""
+    changed = []
+    for entry in artifact.manifest.blocks:
+        graph = source.blocks.get(entry.path)
+        if graph is None or graph.source_digest != entry.source_digest:
+            changed.append(entry.path)
+    return changed
+
+
+def check_numerically(model: nn.Module, artifact: Artifact, changed: list[str]) -> None:
+    """Run the stored samples through the bound blocks and compare with the stored outputs.
+
+    Called when the installed transformers traces to another structure: only a numeric difference refuses.
+
+    Raises:
+        ArtifactError: FYC-A05 when an output differs by more than the sample's tolerance (relative L2).
+    """
+    tensors = read_tensors(artifact.path / SAMPLES)
+    for sample in artifact.manifest.samples:
+        error = _sample_error(model, sample, tensors)
+        if not error <= sample.tolerance:
+            raise ArtifactError(
+                "FYC-A05", "the installed transformers computes something else than the artifact was made with",
+                where=f"{sample.block} (relative difference {error:.2g}; {len(changed)} blocks changed)",
+                why=f"made with transformers {artifact.manifest.versions.get('transformers')}",
+                next="install that version of transformers, or convert the model again",
+            )  # fmt: skip
+
+
+def _sample_error(model: nn.Module, sample: Sample, tensors: dict[str, Any]) -> float:
+    layer = model.get_submodule(sample.block)
+    device = next((t.device for t in layer.state_dict().values()), torch.device("cpu"))
+    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+    args, kwargs = unpack(sample.inputs, moved)
+    with torch.no_grad():
+        output = layer(*args, **kwargs)
+    actual = (output[0] if isinstance(output, tuple) else output).double()
+    expected = moved[sample.output].double()
+    return float((actual - expected).norm() / expected.norm().clamp_min(1e-30))
