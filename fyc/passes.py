@@ -2,11 +2,11 @@
 
 The engine drives a pass like this, block by block, so that a model larger than memory converts:
 
-1. `check(model)`            pure; findings go to `--dry-run`; nothing is computed before every pass has checked.
+1. `targets(model)`, `check(model)`   pure; they feed `--dry-run`; nothing is computed before every pass has checked.
 2. `survey(block, ctx)`      optional sweep over the untouched blocks: gather statistics, open branches.
 3. `plan(surveys, ctx)`      one decision over all blocks (budgets, bit widths), as plain JSON data.
-4. `run(block, ctx)`         rewrite one block; its inputs come from the converted blocks before it.
-5. `finish(outer, ctx)`      what lies outside the blocks: embeddings and the head.
+4. `run_outer(outer, ctx)`   rewrite what lies outside the blocks: embeddings and the head.
+5. `run(block, ctx)`         rewrite one block; its inputs come from the converted model before it.
 
 A pass never opens a file, prints, or reads global state: `ctx` gives it all it may use.
 """
@@ -86,7 +86,7 @@ class ModuleReport:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What `run` or `finish` did."""
+    """What `run` or `run_outer` did."""
 
     modules: Sequence[ModuleReport] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -199,7 +199,7 @@ O = TypeVar("O", bound=PassOptions)  # noqa: E741
 
 
 class Pass(abc.ABC, Generic[O]):
-    """Base of every pass. Subclass it, set the class attributes, implement `check` and `run`."""
+    """Base of every pass. Subclass it, set the class attributes, implement `targets` and `run`."""
 
     name: ClassVar[str]
     """What recipes say after `use:`."""
@@ -220,8 +220,16 @@ class Pass(abc.ABC, Generic[O]):
         self.options = options
 
     @abc.abstractmethod
+    def targets(self, model: ModelView) -> Mapping[str, int]:
+        """The module paths this pass will change, and the bytes each will take afterwards (an estimate). Pure.
+
+        Only paths that `model.selects` may be named.
+        """
+
     def check(self, model: ModelView) -> Sequence[Finding]:
-        """What this pass would do to the model, and what stands in its way. Pure."""
+        """What a user should know before this pass runs, and what stands in its way. Pure."""
+        del model
+        return ()
 
     def surveys(self) -> bool:
         """Whether this pass needs the survey sweep with these options."""
@@ -245,7 +253,10 @@ class Pass(abc.ABC, Generic[O]):
     def run(self, block: Block, ctx: PassContext) -> PassResult:
         """Rewrite one block in place."""
 
-    def finish(self, outer: Outer, ctx: PassContext) -> PassResult:
-        """Rewrite what lies outside the blocks, in place."""
+    def run_outer(self, outer: Outer, ctx: PassContext) -> PassResult:
+        """Rewrite what lies outside the blocks, in place; runs before the blocks.
+
+        Tensors that two modules share afterwards (a tied embedding) must be the same object in both.
+        """
         del outer, ctx
         return PassResult()

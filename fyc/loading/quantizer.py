@@ -6,6 +6,8 @@ Importing this module registers it; `import fyc` arranges that this happens when
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +77,7 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         replace_modules(model, artifact.manifest.replaced, host)
         _add_guard_axis(model, artifact)
         _check_shapes(model, artifact)
-        _forget_replaced_ties(model)
+        _forget_replaced_ties(model, artifact.manifest.aliases)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         del kwargs
@@ -143,15 +145,15 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact) -> None:
         )  # fmt: skip
 
 
-def _forget_replaced_ties(model: PreTrainedModel) -> None:
+def _forget_replaced_ties(model: PreTrainedModel, aliases: Mapping[str, str]) -> None:
     """Keep transformers from tying tensors that a pass replaced; their aliases stand in the manifest."""
     names = {name for name, _ in persistent_tensors(model)}
     ties = model.all_tied_weights_keys
     for target, source in list(ties.items()):
         if target not in names or source not in names:
             del ties[target]
-    aliased = getattr(model, "_keys_to_ignore_on_load_missing", None) or []
-    model._keys_to_ignore_on_load_missing = list(aliased)
+    known = model._keys_to_ignore_on_load_missing or []
+    model._keys_to_ignore_on_load_missing = [*known, *(re.escape(name) for name in aliases)]
 
 
 def register() -> None:
