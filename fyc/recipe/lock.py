@@ -1,0 +1,48 @@
+"""The lock file: everything outside the recipe that decides the bytes of an artifact."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fyc.passes import Pass
+    from fyc.plugins import PluginHost
+    from fyc.recipe.schema import Recipe
+
+PACKAGES = ("fyc", "torch", "transformers", "safetensors", "tokenizers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide an artifact's bytes; imports none of them."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def lock(recipe: Recipe, passes: Sequence[Pass[Any]], host: PluginHost) -> dict[str, Any]:
+    """The content of `recipe.lock.json`: resolved options, plugin distributions, versions and the seed.
+
+    Args:
+        recipe: the recipe.
+        passes: what `resolve_passes` made of it.
+        host: where the passes came from.
+    """
+    return {
+        "schema": 1,
+        "seed": recipe.seed,
+        "passes": [
+            {
+                "use": use.use,
+                "version": pass_.version,
+                "plugin": host.passes[use.use].plugin,
+                "distribution": host.passes[use.use].distribution,
+                "distribution_version": host.passes[use.use].version,
+                "include": list(use.include),
+                "exclude": list(use.exclude),
+                "options": pass_.options.model_dump(mode="json"),
+            }
+            for use, pass_ in zip(recipe.passes, passes, strict=True)
+        ],
+        "versions": versions(),
+    }

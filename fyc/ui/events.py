@@ -1,0 +1,36 @@
+"""Events: how the engine tells the outside what it is doing, without printing.
+
+Kinds and their data (the same objects `--progress json` writes, one a line):
+
+========= ==========================================================================================
+run       recipe, model, output, passes
+sweep     pass, phase ("survey", "run", "finish" or "verify"), blocks
+block     pass, phase, index, total, path, seconds, eta_seconds, peak_memory_bytes
+metric    name, value
+warning   message, where
+note      message
+done      output, seconds, peak_memory_bytes
+========= ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: its kind, and JSON-able data."""
+
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+EventSink = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """An `EventSink` for callers who do not watch."""
+    del event
