@@ -21,7 +21,7 @@ class NameMatch:
     Attributes:
         stored: model name -> name in the checkpoint.
         unused: names in the checkpoint that the model has no place for.
-        missing: names that the model needs and the checkpoint lacks.
+        missing: names that the model needs and the checkpoint lacks; empty unless `renames_only`.
         computed: model names that transformers computes when the checkpoint lacks them.
         renames_only: whether `stored` is the whole story. If not, tensors have to be split, merged or transposed.
     """
@@ -59,7 +59,7 @@ def match_names(model: PreTrainedModel, stored: Collection[str]) -> NameMatch:
     present = {aliases.get(name, name) for name in found}
     absent = [name for name in wanted if aliases.get(name, name) not in present]
     optional = _matching(absent, model._keys_to_ignore_on_load_missing or ())
-    missing = tuple(name for name in absent if name not in optional)
+    missing = () if converted else tuple(name for name in absent if name not in optional)
     return NameMatch(found, tuple(unused), missing, tuple(optional), not converted)
 
 
