@@ -1,0 +1,1 @@
+"""The plugins that fyc comes with, besides passes and kernels."""

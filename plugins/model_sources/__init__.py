@@ -1,0 +1,21 @@
+"""Where models come from: a GGUF file, a folder, the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fyc.hookspecs import hookimpl
+from fyc.models import ModelSource
+from fyc_plugins.model_sources.folder import FolderSource
+from fyc_plugins.model_sources.gguf import GgufSource
+from fyc_plugins.model_sources.hub import HubSource
+
+__all__ = ["FolderSource", "GgufSource", "HubSource", "fyc_register_model_sources"]
+
+
+@hookimpl
+def fyc_register_model_sources(register: Callable[[ModelSource], None]) -> None:
+    """Register the three built-in sources."""
+    register(GgufSource())
+    register(FolderSource())
+    register(HubSource())
