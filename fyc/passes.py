@@ -154,6 +154,12 @@ class ModelView:
     graph: ModelGraph
     selects: Callable[[str], bool]
 
+    @property
+    def causal(self) -> bool:
+        """Whether the model predicts the next token, so that branches and perplexity make sense."""
+        can_generate = getattr(self.skeleton, "can_generate", None)
+        return bool(can_generate is not None and can_generate())
+
 
 class PassContext(Protocol):
     """All that a pass may use while it runs."""
@@ -180,8 +186,9 @@ class PassContext(Protocol):
     def observe(self, block: Block, watch: Mapping[fx.Node | str, Callable[[Tensor], None]]) -> None:
         """Run the block over all calibration batches and hand each watched node's value to its callback.
 
-        A node that is used as a Linear's input is seen as `[batch, tokens, channels]`. The callback must not keep
-        the tensor. Raises FYC-M04 when a watched value is NaN or infinite.
+        Nodes are given themselves or by name. The value is passed as the graph computes it (some models flatten
+        batch and tokens); the callback must not keep or change it. Raises FYC-M04 when a watched value is NaN or
+        infinite.
         """
         ...
 
@@ -260,3 +267,12 @@ class Pass(abc.ABC, Generic[O]):
         """
         del outer, ctx
         return PassResult()
+
+    def summarize(self, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Turn the metrics of the outer model and of every block into the pass's own; by default their means."""
+        names = dict.fromkeys(name for block in metrics for name in block)
+        means = {}
+        for name in names:
+            values = [block[name] for block in metrics if name in block]
+            means[name] = sum(values) / len(values)
+        return means

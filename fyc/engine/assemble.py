@@ -1,0 +1,219 @@
+"""Put the last stage together as an artifact: shards, graphs, configuration, manifest, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fyc.artifact import (
+    BlockEntry,
+    Guard,
+    Manifest,
+    ModuleEntry,
+    PassEntry,
+    Replacement,
+    Sample,
+    Source,
+    read_header,
+    sha256_file,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from fyc.engine.live import LiveModel
+from fyc.engine.prepare import RunPlan
+from fyc.engine.report import report_text
+from fyc.errors import PassError
+from fyc.ir import BlockGraph
+from fyc.loading.bind import SAMPLES
+from fyc.recipe import versions
+
+#: Relative L2 difference of a block's output that still counts as the same, by dtype (see `Sample`).
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 5e-3}
+#: What is carried over from the source folder besides weights and configuration.
+_CARRIED = (
+    "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model",
+    "chat_template*", "generation_config.json", "README.md", "LICENSE*", "NOTICE*", "USE_POLICY*",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the sweeps of a run measured."""
+
+    metrics: Mapping[str, float]
+    samples: Mapping[str, tuple[str, Any, str]]
+    sample_tensors: Mapping[str, Tensor]
+
+
+def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> Manifest:
+    """Write the complete artifact into an empty folder and return its manifest."""
+    stage = len(plan.passes) - 1
+    names = ["outer", *(live.block_step(stage, unit).path.name for unit in plan.units)]
+    stored = {name: live.step(stage, name).data() for name in names}
+    guard = _write_shards(plan, live, folder, names, stored)
+    _write_config(plan, folder)
+    graphs = _write_graphs(plan, folder, stored)
+    samples = _write_samples(plan, folder, outcome)
+    write_text(folder / "recipe.yaml", plan.recipe.to_yaml())
+    write_json(folder / "recipe.lock.json", dict(plan.lock))
+    manifest = Manifest(
+        schema=1,
+        versions=versions(),
+        architecture=plan.checkpoint.architecture,
+        dtype=str(plan.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+        source=Source(
+            name=plan.recipe.model.source, revision=plan.recipe.model.revision, digest=plan.checkpoint.digest(),
+            size_bytes=plan.source_bytes,
+        ),
+        passes=_passes(plan, live, names),
+        modules=_modules(plan, live, names),
+        replaced=_merge(stored, "replaced", Replacement.model_validate),
+        blocks=graphs,
+        model_graph=None,
+        aliases=_merge(stored, "aliases", str),
+        guard=guard,
+        samples=samples,
+        metrics=dict(outcome.metrics),
+        files={},
+    )  # fmt: skip
+    write_text(folder / "report.md", report_text(manifest, folder))
+    files = {
+        str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    manifest = manifest.model_copy(update={"files": files})
+    write_text(folder / "fyc.json", manifest.to_text())
+    return manifest
+
+
+def _write_shards(
+    plan: RunPlan, live: LiveModel, folder: Path, names: list[str], stored: Mapping[str, Any]
+) -> Guard:
+    stage = len(plan.passes) - 1
+    weight_map: dict[str, str] = {}
+    total = 0
+    guard: Guard | None = None
+    for index, name in enumerate(names):
+        target = folder / f"model-{index + 1:05d}-of-{len(names):05d}.safetensors"
+        source = live.step(stage, name).tensor_file
+        header = read_header(source)
+        chosen = None
+        if guard is None:
+            chosen = _choose_guard(plan, {key: entry.shape for key, entry in header.items()}, stored[name]["replaced"])
+        if chosen is None:
+            _link(source, target)
+        else:
+            tensors = live.step(stage, name).tensors()
+            guard = Guard(name=chosen, shape=list(tensors[chosen].shape))
+            tensors[chosen] = tensors[chosen].unsqueeze(0)
+            write_tensors(target, tensors)
+        weight_map.update(dict.fromkeys(header, target.name))
+        total += target.stat().st_size
+    if guard is None:
+        raise PassError(
+            "FYC-X03", "the model has no plain one-dimensional tensor left that can guard it",
+            why="without one, transformers without fyc would load the artifact as garbage",
+        )  # fmt: skip
+    index_data = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_json(folder / "model.safetensors.index.json", index_data)
+    return guard
+
+
+def _choose_guard(plan: RunPlan, shapes: Mapping[str, tuple[int, ...]], replaced: Mapping[str, Any]) -> str | None:
+    """The first untouched vector of the base model (a norm, say): every class of the architecture loads it."""
+    base = plan.skeleton.base_model_prefix
+    prefix = f"{base}." if hasattr(plan.skeleton, base) else ""
+    floats = {name for name, tensor in plan.skeleton.state_dict().items() if tensor.is_floating_point()}
+    for name in sorted(shapes):
+        inside = any(name.startswith(f"{path}.") for path in replaced)
+        if name.startswith(prefix) and len(shapes[name]) == 1 and name in floats and not inside:
+            return name
+    return None
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write_config(plan: RunPlan, folder: Path) -> None:
+    config = plan.skeleton.config.to_dict()
+    config["architectures"] = [plan.checkpoint.architecture]
+    config["dtype"] = str(plan.dtype).removeprefix("torch.")
+    config["quantization_config"] = {"quant_method": "fyc", "schema": 1}
+    write_json(folder / "config.json", config)
+    for pattern in _CARRIED:
+        for path in sorted(plan.checkpoint.folder.glob(pattern)):
+            if path.is_file() and not (folder / path.name).exists():
+                shutil.copyfile(path, folder / path.name)
+
+
+def _write_graphs(plan: RunPlan, folder: Path, stored: Mapping[str, Any]) -> list[BlockEntry]:
+    (folder / "graphs").mkdir()
+    entries = []
+    for unit, name in zip(plan.units, [name for name in stored if name != "outer"], strict=True):
+        graph = stored[name]["graph"]
+        source = plan.graph.blocks[unit.path]
+        file = None
+        if graph is not None:
+            digest = BlockGraph.from_json(graph).digest
+            file = f"graphs/block-{digest[:16]}.json"
+            if not (folder / file).exists():
+                write_json(folder / file, graph)
+        changed = bool(stored[name]["modules"])
+        entries.append(BlockEntry(path=unit.path, graph=file, source_digest=source.source_digest, changed=changed))
+    return entries
+
+
+def _write_samples(plan: RunPlan, folder: Path, outcome: Outcome) -> list[Sample]:
+    write_tensors(folder / SAMPLES, outcome.sample_tensors)
+    tolerance = _TOLERANCE[str(plan.dtype).removeprefix("torch.")]
+    return [
+        Sample(block=block, inputs=inputs, output=output, tolerance=tolerance)
+        for block, inputs, output in outcome.samples.values()
+    ]
+
+
+def _passes(plan: RunPlan, live: LiveModel, names: list[str]) -> list[PassEntry]:
+    entries = []
+    for position, pass_plan in enumerate(plan.passes):
+        results = [live.step(position, name).data() for name in names]
+        metrics = [result["metrics"] for result in results if result["metrics"]]
+        entries.append(
+            PassEntry(
+                name=pass_plan.pass_.name,
+                version=pass_plan.pass_.version,
+                distribution=pass_plan.distribution,
+                options=pass_plan.pass_.options.model_dump(mode="json"),
+                metrics=pass_plan.pass_.summarize(metrics),
+                notes=list(dict.fromkeys(note for result in results for note in result["notes"])),
+            )
+        )
+    return entries
+
+
+def _modules(plan: RunPlan, live: LiveModel, names: list[str]) -> list[ModuleEntry]:
+    return [
+        ModuleEntry(by=pass_plan.pass_.name, **report)
+        for position, pass_plan in enumerate(plan.passes)
+        for name in names
+        for report in live.step(position, name).data()["modules"]
+    ]
+
+
+def _merge(stored: Mapping[str, Any], key: str, build: Any) -> dict[str, Any]:
+    return {path: build(entry) for data in stored.values() for path, entry in data[key].items()}
+
+
+def write_run_json(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write `run.json`: times, peak memory and host, which are outside the hashes."""
+    (folder / "run.json").write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")

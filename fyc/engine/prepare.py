@@ -1,0 +1,267 @@
+"""Everything that can be known before anything is computed: the plan of a run, and what `--dry-run` prints."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fyc import ir
+from fyc.engine.order import check_order
+from fyc.engine.units import Unit, units_of
+from fyc.engine.workspace import check_output
+from fyc.errors import RecipeError, ResourceError, UserError
+from fyc.models import Checkpoint, load_tokenizer, open_checkpoint, read_text, skeleton, windows
+from fyc.passes import Finding, ModelView, Pass
+from fyc.recipe import ModulePatterns, Recipe, lock, resolve_passes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from fyc.plugins import PluginHost
+
+#: What a process needs before it holds a single weight (torch, transformers): measured, see docs/benchmarks.md.
+_IMPORTS_BYTES = 450 * 10**6
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One pass of the recipe, ready to run.
+
+    Attributes:
+        pass_: the pass with its options.
+        distribution: who brings it, with version.
+        patterns: the recipe's include/exclude.
+        targets: module path to predicted bytes afterwards.
+        findings: what its `check` said.
+    """
+
+    pass_: Pass[Any]
+    distribution: str
+    patterns: ModulePatterns
+    targets: Mapping[str, int]
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A validated run. `to_json()` is what `fyc convert --dry-run --json` prints."""
+
+    recipe: Recipe
+    host: PluginHost
+    output: Path
+    device: torch.device
+    dtype: torch.dtype
+    checkpoint: Checkpoint
+    skeleton: PreTrainedModel
+    graph: ir.ModelGraph
+    units: Sequence[Unit]
+    passes: Sequence[PassPlan]
+    lock: Mapping[str, Any]
+    calibration: torch.Tensor | None = field(repr=False)
+    held_out: torch.Tensor | None = field(repr=False)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every finding of every pass, and of the model itself."""
+        own = [
+            Finding("warning", f"kept as it is: {graph.reason}", where=path)
+            for path, graph in self.graph.blocks.items()
+            if graph.opaque
+        ]
+        if not self.checkpoint.streaming:
+            own.append(Finding("warning", "the checkpoint cannot be streamed: the whole model is held in memory"))
+        return own + [finding for plan in self.passes for finding in plan.findings]
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of the source model's tensors."""
+        return self.checkpoint.size_bytes
+
+    @property
+    def predicted_size_bytes(self) -> int:
+        """Predicted bytes of the artifact's tensors."""
+        targets: dict[str, int] = {}
+        for plan in self.passes:
+            targets.update(plan.targets)
+        seen: set[int] = set()
+        total = sum(targets.values())
+        for path, module in self.skeleton.named_modules():
+            if any(path == target or path.startswith(target + ".") for target in targets):
+                seen.update(id(tensor) for tensor in module.parameters(recurse=False))
+                continue
+            for tensor in module.parameters(recurse=False):
+                if id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    total += tensor.numel() * tensor.element_size()
+        return total
+
+    @property
+    def predicted_peak_memory_bytes(self) -> int:
+        """An estimate: imports, the calibration stream, and the largest block in working copies."""
+        largest = max(_bytes(self.skeleton.get_submodule(unit.path)) for unit in self.units)
+        outer = _bytes(self.skeleton) - sum(_bytes(self.skeleton.get_submodule(path)) for path in self._paths)
+        tokens = 0 if self.calibration is None else self.calibration.numel()
+        hidden = self.skeleton.config.get_text_config().hidden_size
+        stream = tokens * hidden * self.dtype.itemsize
+        return _IMPORTS_BYTES + stream + max(4 * largest, outer)
+
+    @property
+    def disk_needed_bytes(self) -> int:
+        """Upper bound of what a run writes: one copy of the model a pass, and the artifact."""
+        return (len(self.passes) + 1) * self.source_bytes + 64 * 2**20
+
+    @property
+    def _paths(self) -> set[str]:
+        return {unit.path for unit in self.units}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be equal for a run to be resumed, and for two runs to give the same bytes."""
+        recipe = self.recipe.to_data()
+        recipe.pop("output", None)
+        return {
+            "recipe": recipe,
+            "lock": dict(self.lock),
+            "source": self.checkpoint.digest(),
+            "calibration": _digest(self.calibration),
+            "held_out": _digest(self.held_out),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON-able data."""
+        return {
+            "model": self.recipe.model.source,
+            "architecture": self.checkpoint.architecture,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "output": str(self.output),
+            "blocks": len(self.units),
+            "structures": len({graph.digest for graph in self.graph.blocks.values()}),
+            "opaque": sorted(path for path, graph in self.graph.blocks.items() if graph.opaque),
+            "calibration_tokens": 0 if self.calibration is None else self.calibration.numel(),
+            "passes": [
+                {
+                    "use": plan.pass_.name,
+                    "version": plan.pass_.version,
+                    "distribution": plan.distribution,
+                    "options": plan.pass_.options.model_dump(mode="json"),
+                    "modules": sorted(plan.targets),
+                }
+                for plan in self.passes
+            ],
+            "findings": [vars(finding) for finding in self.findings],
+            "source_bytes": self.source_bytes,
+            "predicted_size_bytes": self.predicted_size_bytes,
+            "predicted_peak_memory_bytes": self.predicted_peak_memory_bytes,
+            "disk_needed_bytes": self.disk_needed_bytes,
+        }
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    host: PluginHost,
+    output: Path,
+    device: str | torch.device = "cpu",
+    offline: bool = False,
+) -> RunPlan:
+    """Validate a recipe against the model, the plugins, the text and the disk; computes nothing.
+
+    Raises:
+        UserError: the recipe, a plugin, the model or the text cannot be used (exit 2).
+        TraceError: a block cannot be traced (exit 3).
+        ResourceError: FYC-S01 when the disk is too small (exit 6).
+    """
+    passes = resolve_passes(recipe, host)
+    check_order(recipe, passes)
+    spec = recipe.model
+    checkpoint = open_checkpoint(spec.source, sources=host.sources, revision=spec.revision, offline=offline)
+    dtype = checkpoint.dtype if spec.dtype == "auto" else getattr(torch, spec.dtype)
+    model = skeleton(checkpoint, dtype)
+    graph = ir.trace_model(model, is_leaf=host.trace_leaf, opaque=spec.opaque)
+    units = units_of(graph)
+    calibration, held_out = _texts(recipe, checkpoint)
+    plan = RunPlan(
+        recipe=recipe, host=host, output=output, device=torch.device(device), dtype=dtype, checkpoint=checkpoint,
+        skeleton=model, graph=graph, units=units,
+        passes=[_pass_plan(recipe, index, pass_, host, model, graph) for index, pass_ in enumerate(passes)],
+        lock=lock(recipe, passes, host), calibration=calibration, held_out=held_out,
+    )  # fmt: skip
+    _refuse_errors(plan)
+    return plan
+
+
+def check_resources(plan: RunPlan, *, resume: bool) -> None:
+    """Check output folder and free disk before work starts.
+
+    Raises:
+        RecipeError: FYC-R08 when the output folder is not empty.
+        ResourceError: FYC-S01 when the disk cannot hold what the run writes.
+    """
+    check_output(plan.output)
+    parent = next(folder for folder in plan.output.absolute().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < plan.disk_needed_bytes and not resume:
+        raise ResourceError(
+            "FYC-S01", "not enough free disk space", where=str(parent),
+            why=f"the run writes up to {plan.disk_needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
+            next="free some space, or choose an output folder on another disk with -o",
+        )  # fmt: skip
+
+
+def _texts(recipe: Recipe, checkpoint: Checkpoint) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    spec = recipe.calibration
+    if spec is None:
+        return None, None
+    held_out = recipe.verify.samples if recipe.verify else 0
+    tokens = windows(load_tokenizer(checkpoint.folder), read_text(spec.text), spec.samples + held_out, spec.length)
+    return tokens[: spec.samples], tokens[spec.samples :] if held_out else None
+
+
+def _pass_plan(
+    recipe: Recipe, index: int, pass_: Pass[Any], host: PluginHost, model: PreTrainedModel, graph: ir.ModelGraph
+) -> PassPlan:
+    use = recipe.passes[index]
+    patterns = ModulePatterns(use.include, use.exclude)
+    unmatched = patterns.unmatched(name for name, _ in model.named_modules() if name)
+    if unmatched:
+        key = "include" if unmatched[0] in use.include else "exclude"
+        position = getattr(use, key).index(unmatched[0])
+        raise RecipeError(
+            "FYC-R04", f"the pattern {unmatched[0]!r} matches no module",
+            where=recipe.where("passes", index, key, position),
+            next="`fyc convert RECIPE --dry-run` without the pattern lists the modules of the model",
+        )  # fmt: skip
+    view = ModelView(model, graph, patterns.selects)
+    registered = host.passes[pass_.name]
+    targets = pass_.targets(view)
+    if not targets:
+        raise RecipeError(
+            "FYC-R04", f"the pass {pass_.name!r} finds nothing to do in this model",
+            where=recipe.where("passes", index),
+            why="no module that it handles is selected", next="change `include`/`exclude`, or drop the pass",
+        )  # fmt: skip
+    return PassPlan(
+        pass_, f"{registered.distribution} {registered.version}", patterns, dict(targets), tuple(pass_.check(view))
+    )
+
+
+def _refuse_errors(plan: RunPlan) -> None:
+    for finding in plan.findings:
+        if finding.level == "error":
+            raise UserError("FYC-R09", finding.message, where=finding.where, next=finding.next)
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
+
+
+def _digest(tokens: torch.Tensor | None) -> str | None:
+    return None if tokens is None else hashlib.sha256(tokens.numpy().tobytes()).hexdigest()

@@ -1,0 +1,136 @@
+"""Calibration windows on their way through the model, one block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fyc import ir
+from fyc.engine.units import Unit
+from fyc.errors import ModelError
+from fyc.passes import Block
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+#: Rows of logits whose loss is computed at once; bounds the memory of the log-softmax.
+_LOSS_ROWS = 128
+
+
+def runner(block: Block) -> Callable[..., Any]:
+    """The block as something to call: its own copy of the graph bound to it, or transformers' code if opaque."""
+    if not block.graph.opaque:
+        ir.bind(block.module, block.graph)
+    return block.module
+
+
+@dataclass
+class Stream:
+    """Windows that travel together: calibration, held-out, the sample, or one branch.
+
+    Attributes:
+        tokens: int64 [windows, length].
+        scored: whether the loss is wanted once everything has run (it costs the head).
+        states: one state a window; empty before `start`.
+        losses: mean next-token NLL (nats) of each window, once everything has run.
+    """
+
+    tokens: Tensor
+    scored: bool
+    states: list[ir.State] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def start(self, graph: ir.ModelGraph, model: PreTrainedModel, device: torch.device) -> None:
+        """Run everything before the first block."""
+        with torch.no_grad():
+            for row in self.tokens:
+                self.states.append(graph.start(model, {"input_ids": row.unsqueeze(0).to(device)}))
+
+    def through(self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any]) -> None:
+        """Run all calls of a block, and after the model's last block what follows it, if the stream is scored."""
+        final = graph.calls[-1].index
+        with torch.no_grad():
+            for row, state in zip(self.tokens, self.states, strict=True):
+                for call in unit.calls:
+                    args, kwargs = graph.block_inputs(state, call)
+                    output = block(*args, **kwargs)
+                    _check_finite(output, unit.path)
+                    if call != final or self.scored:
+                        graph.advance(model, state, call, output)
+                if self.scored and unit.calls[-1] == final:
+                    self.losses.append(_loss(state.output["logits"], row))
+                    state.output = None
+
+    def calls(
+        self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any] | None
+    ) -> Iterator[Call]:
+        """The inputs of every call of a unit; `block` computes what later calls of the same unit are fed with."""
+        with torch.no_grad():
+            for state in self.states:
+                travelling = state if len(unit.calls) == 1 else _copy(state)
+                for call in unit.calls:
+                    args, kwargs = graph.block_inputs(travelling, call)
+                    yield args, kwargs
+                    if block is not None and call != unit.calls[-1]:
+                        graph.advance(model, travelling, call, block(*args, **kwargs))
+
+    def branch(
+        self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any], windows: int
+    ) -> Stream:
+        """A copy of the first windows, scored, that went through a changed copy of the block."""
+        copied = Stream(self.tokens[:windows], True, [_copy(state) for state in self.states[:windows]])
+        copied.through(graph, model, unit, block)
+        return copied
+
+    @property
+    def loss(self) -> float:
+        """Mean next-token NLL (nats) over the windows."""
+        return sum(self.losses) / len(self.losses)
+
+
+def _copy(state: ir.State) -> ir.State:
+    return replace(state, values=dict(state.values))
+
+
+def _loss(logits: Tensor, row: Tensor) -> float:
+    """Mean next-token NLL (nats) of one window; logits [1, length, vocabulary]."""
+    rows, target = logits[0, :-1], row[1:].to(logits.device)
+    pieces = [
+        F.cross_entropy(rows[i : i + _LOSS_ROWS].float(), target[i : i + _LOSS_ROWS], reduction="sum").double()
+        for i in range(0, len(target), _LOSS_ROWS)
+    ]
+    return float(torch.stack(pieces).sum()) / len(target)
+
+
+def stored_call(value: Any) -> Any:
+    """The tensor of a block's output: some blocks return a tuple whose first item is the hidden state."""
+    return value[0] if isinstance(value, tuple) else value
+
+
+def middle_modules(graph: ir.ModelGraph) -> list[str]:
+    """Outer modules that are used between two blocks and so must stay in memory during a sweep."""
+    nodes = [node for node in graph.graph.nodes]
+    names = [call.node for call in graph.calls]
+    positions = [i for i, node in enumerate(nodes) if node.name in names]
+    between = nodes[positions[0] : positions[-1] + 1]
+    blocks = {call.path for call in graph.calls}
+    return sorted(
+        {str(node.target) for node in between if node.op in {"call_module", "get_attr"}} - blocks
+    )
+
+
+def _check_finite(output: Any, path: str) -> None:
+    tensor = stored_call(output)
+    if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
+        raise ModelError(
+            "FYC-M04", "the output of a block is NaN or infinite", where=path,
+            why="the calibration text made an activation overflow, or the weights are damaged",
+            next="try another dtype (model: {dtype: float32}), and check the source with `fyc eval`",
+        )  # fmt: skip

@@ -1,0 +1,166 @@
+"""The work folder beside the output: lock, fingerprint, and one file a finished step, so that a run can be resumed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fyc.artifact import read_tensors, write_json, write_tensors
+from fyc.errors import RecipeError, ResourceError
+
+
+def work_folder(output: Path) -> Path:
+    """Where a run keeps its stages until the artifact is complete: a hidden sibling of the output."""
+    return output.parent / f".{output.name}.fyc-work"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished or unfinished step: a JSON file and the tensors beside it.
+
+    The JSON file is written last and by rename, so it is the mark that the step is done.
+    """
+
+    path: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the step was completed."""
+        return self.path.with_suffix(".json").is_file()
+
+    @property
+    def tensor_file(self) -> Path:
+        """The safetensors file of this step."""
+        return self.path.with_suffix(".safetensors")
+
+    def write(self, data: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Store tensors, then data; afterwards the step is done."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if tensors is not None:
+            write_tensors(self.tensor_file, tensors)
+        write_json(self.path.with_suffix(".json"), data)
+
+    def data(self) -> dict[str, Any]:
+        """The stored JSON."""
+        content: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_bytes())
+        return content
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The stored tensors, in memory of their own."""
+        return read_tensors(self.tensor_file)
+
+
+class Workspace:
+    """The work folder of one run.
+
+    Args:
+        output: the folder the artifact will be renamed to.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.folder = work_folder(output)
+
+    def stage(self, position: int, name: str) -> Path:
+        """Folder of the pass at a position of the recipe."""
+        return self.folder / f"{position:02d}-{name}"
+
+    def step(self, *names: str) -> Step:
+        """A step by its path inside the work folder."""
+        return Step(self.folder.joinpath(*names))
+
+    @contextmanager
+    def open(self, fingerprint: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+        """Take the lock and make sure that what lies here belongs to this run.
+
+        Raises:
+            ResourceError: FYC-S03 when another process holds the lock.
+            RecipeError: FYC-R10 when there is nothing to resume or it belongs to another run, FYC-R11 when an
+                interrupted run is in the way.
+        """
+        key = self.folder / "fingerprint.json"
+        if resume and not key.is_file():
+            raise RecipeError(
+                "FYC-R10", "there is nothing to resume", where=str(self.output), next="run without --resume"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            if resume:
+                self._compare(json.loads(key.read_bytes()), fingerprint)
+            elif key.is_file():
+                raise RecipeError(
+                    "FYC-R11", "an interrupted run is waiting for this output folder", where=str(self.output),
+                    next=f"add --resume to finish it, or drop it with: fyc clean {self.output}",
+                )  # fmt: skip
+            else:
+                write_json(key, fingerprint)
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ResourceError(
+                    "FYC-S03", "another run is using this output folder", where=str(self.output),
+                    next="wait for it to end, or choose another output folder",
+                ) from error  # fmt: skip
+            yield
+
+    def _compare(self, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        different = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+        if different:
+            raise RecipeError(
+                "FYC-R10", "the interrupted run was another one", where=str(self.output),
+                why="these differ: " + ", ".join(different),
+                next=f"repeat the call that was interrupted, or drop it with: fyc clean {self.output}",
+            )  # fmt: skip
+
+    def remove(self) -> None:
+        """Drop everything the run kept."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def clean(output: Path) -> list[Path]:
+    """Drop the stages of an interrupted run and a rejected artifact of this output folder; returns what was removed.
+
+    Raises:
+        ResourceError: FYC-S03 when the run is still going on.
+    """
+    removed = []
+    workspace = Workspace(output)
+    if workspace.folder.is_dir():
+        with workspace._locked():
+            workspace.remove()
+        removed.append(workspace.folder)
+    rejected = output.with_name(output.name + ".rejected")
+    if rejected.is_dir():
+        shutil.rmtree(rejected)
+        removed.append(rejected)
+    return removed
+
+
+def check_output(output: Path) -> None:
+    """Make sure the output folder can be written.
+
+    Raises:
+        RecipeError: FYC-R08 when it exists and is not empty; FYC-R09 when its parent cannot be written.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RecipeError(
+            "FYC-R08", "the output folder is not empty", where=str(output),
+            next="choose another folder with -o, or remove it first",
+        )  # fmt: skip
+    parent = next(folder for folder in output.absolute().parents if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise RecipeError("FYC-R09", "the output folder cannot be written", where=str(parent))
