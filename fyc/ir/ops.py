@@ -1,0 +1,115 @@
+"""Functions that block graphs call where plain torch is not enough: run-time dispatch, caches, dropout, guards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch.fx
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import masking_utils
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from fyc.errors import TraceError
+
+#: Target of a `get_attr` node that stands for the traced module itself.
+SELF = "fyc_self"
+
+
+def eager_attention(cls: type) -> Callable[..., Any] | None:
+    """The `eager_attention_forward` of the modeling file of `cls`, or of the first base class that has one."""
+    for base in cls.__mro__:
+        function = getattr(sys.modules.get(base.__module__), "eager_attention_forward", None)
+        if function is not None:
+            return function  # type: ignore[no-any-return]
+    return None
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    extra: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend with the kernel that `module.config` names at run time.
+
+    Args:
+        module: the attention module; its config and `training` flag are read now, not when tracing.
+        query: `[batch, heads, queries, head_dim]`.
+        key: `[batch, kv_heads, keys, head_dim]`.
+        value: `[batch, kv_heads, keys, value_dim]`.
+        mask: what the model's mask builder returned, None if it chose to skip the mask.
+        dropout: probability while training; 0 is used otherwise.
+        extra: keyword arguments the block was called with and did not name.
+        options: whatever else the model hands to its kernel (scaling, sliding_window, softcap, ...).
+
+    Returns:
+        `[batch, queries, heads, value_dim]` and the attention weights (None if the kernel has none).
+    """
+    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(
+        module.config._attn_implementation, eager_attention(type(module))
+    )
+    if extra:
+        options = {**options, **extra}
+    result: tuple[Tensor, Tensor | None] = kernel(
+        module, query, key, value, mask, dropout=dropout if module.training else 0.0, **options
+    )
+    return result
+
+
+def cache_update(
+    module: nn.Module, cache: Any, key: Tensor, value: Tensor, *rest: Any, layer_idx: int | None = None, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Append keys and values to the cache and return all of them; without a cache return them unchanged.
+
+    The layer index is read from `module.layer_idx` at run time, so that equal layers have equal graphs.
+    """
+    if cache is None:
+        return key, value
+    if isinstance(cache, EncoderDecoderCache):
+        cache = cache.self_attention_cache
+    index = module.layer_idx if layer_idx is None else layer_idx
+    result: tuple[Tensor, Tensor] = cache.update(key, value, index, *rest, **options)
+    return result
+
+
+def cache_length(cache: Any, module: nn.Module | None = None) -> Any:
+    """Number of positions in the cache (of `module`'s layer if given); 0 without a cache."""
+    if cache is None:
+        return 0
+    return cache.get_seq_length() if module is None else cache.get_seq_length(module.layer_idx)
+
+
+def dropout(module: nn.Module, x: Tensor, p: float, inplace: bool = False) -> Tensor:
+    """`F.dropout` that follows `module.training` at run time."""
+    return F.dropout(x, p=p, training=module.training, inplace=inplace)
+
+
+def mask(builder: str, module: nn.Module, **options: Any) -> Any:
+    """Build an attention mask with the function of `transformers.masking_utils` named `builder`."""
+    return getattr(masking_utils, builder)(config=module.config, **options)
+
+
+def require(value: Any, expected: Any, name: str) -> None:
+    """Refuse an argument whose value the graph was not made for: it was specialised to `expected`."""
+    if value is expected:
+        return
+    if isinstance(value, Tensor) or expected is None or value != expected:
+        raise TraceError(
+            "FYC-G06",
+            f"the block's graph was traced with {name}={expected!r} and cannot run with another value",
+            where=name,
+            next="call the block as the traced model calls it, or unbind it",
+        )
+
+
+for _effect in (cache_update, require):
+    torch.fx.has_side_effect(_effect)
