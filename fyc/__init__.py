@@ -1,6 +1,6 @@
 """fyc converts Hugging Face models through torch.fx graphs.
 
-Everything public stands here and is imported on first use, so that `import fyc` is quick and does not import torch.
+Everything public stands here and is imported on first use: `import fyc` is quick and does not import torch.
 After `import fyc`, transformers' own `from_pretrained` loads fyc artifacts too.
 """
 

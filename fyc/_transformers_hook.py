@@ -1,7 +1,7 @@
-"""Teaches transformers' `from_pretrained` to load fyc artifacts, without importing transformers or torch itself.
+"""Teaches transformers' `from_pretrained` to load fyc artifacts, without importing transformers or torch.
 
-`fyc.loading.quantizer` registers the quantization method, and needs `transformers.modeling_utils`. Every way to a
-`from_pretrained` imports that module, so a one-shot import hook registers right after it was executed.
+`fyc.loading.quantizer` registers the quantization method, and needs `transformers.modeling_utils`. Every way
+to a `from_pretrained` imports that module, so a one-shot import hook registers right after it was executed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _AfterImport(MetaPathFinder):
 
 
 def install() -> None:
-    """Register now if transformers' model code is loaded already, else as soon as it is. Calling it twice is harmless."""
+    """Register now if transformers' model code is loaded already, else as soon as it is."""
     module = sys.modules.get(TARGET)
     if module is not None and not getattr(module.__spec__, "_initializing", False):
         _register()

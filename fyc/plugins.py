@@ -1,7 +1,7 @@
 """The plugin host: finds plugins through the entry-point group `fyc` and keeps what they register.
 
-Built-in passes and model sources come through the same group. `FYC_DISABLE_PLUGINS=a,b` leaves out the entry points
-named `a` and `b`; `FYC_DISABLE_PLUGINS=all` leaves out every plugin that is not part of fyc itself.
+Built-in passes and model sources come through the same group. `FYC_DISABLE_PLUGINS=a,b` leaves out the entry
+points named `a` and `b`; `FYC_DISABLE_PLUGINS=all` leaves out every plugin that is not part of fyc itself.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class PluginHost:
         advice = did_you_mean(name, self.passes)
         if self.broken:
             reasons = "; ".join(f"`{plugin.name}` ({plugin.reason})" for plugin in self.broken)
-            advice += f" These plugins could not be imported and may bring it: {reasons}"
+            advice += f". These plugins could not be imported and may bring it: {reasons}"
         return advice
 
 
@@ -127,7 +127,7 @@ def load_plugins() -> PluginHost:
     A plugin that cannot be imported becomes a `Broken`; it does not stop the others.
 
     Raises:
-        PluginError: FYC-P03 when two plugins register one name; FYC-P04 when a plugin breaks the hook contract.
+        PluginError: FYC-P03 when two plugins register one name; FYC-P04 when one breaks the hook contract.
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -156,9 +156,7 @@ def load_plugins() -> PluginHost:
             _call(manager.subset_hook_caller(hook, others), register, plugin)
     return PluginHost(
         passes=dict(sorted(passes.items())),
-        sources=tuple(
-            s for s, _ in sorted(sources.values(), key=lambda pair: (-pair[0].priority, pair[0].name))
-        ),
+        sources=tuple(s for s, _ in sorted(sources.values(), key=lambda pair: (-pair[0].priority, pair[0].name))),
         plugins=tuple(loaded.values()),
         broken=tuple(broken),
         disabled=disabled,
@@ -171,8 +169,17 @@ def installed_plugin_names() -> list[str]:
     return [entry.name for entry in _split_disabled(entry_points(group=GROUP))[0]]
 
 
+def unknown_disabled() -> list[str]:
+    """Names in `FYC_DISABLE_PLUGINS` that no installed plugin has: most likely misspelt."""
+    return sorted(_disabled_names() - {"all"} - {entry.name for entry in entry_points(group=GROUP)})
+
+
+def _disabled_names() -> set[str]:
+    return {name.strip() for name in os.environ.get(DISABLE, "").split(",")} - {""}
+
+
 def _split_disabled(entries: Iterable[EntryPoint]) -> tuple[list[EntryPoint], tuple[Plugin, ...]]:
-    names = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+    names = _disabled_names()
     enabled: list[EntryPoint] = []
     disabled: list[Plugin] = []
     for entry in sorted(entries, key=lambda entry: (entry.name, _plugin(entry).distribution)):
@@ -192,7 +199,7 @@ def _plugin(entry: EntryPoint) -> Plugin:
 
 
 def _register(manager: pluggy.PluginManager, target: object, plugin: Plugin) -> None:
-    """Register with pluggy, and refuse what it would ignore: unknown hook names and functions without the mark."""
+    """Register with pluggy; refuse what it would ignore: unknown hook names, functions without the mark."""
     try:
         manager.register(target, plugin.name)
     except (pluggy.PluginValidationError, ValueError) as error:
@@ -210,9 +217,7 @@ def _register(manager: pluggy.PluginManager, target: object, plugin: Plugin) -> 
         function = inspect.getattr_static(target, name, None)
         own = getattr(function, "__module__", None) == getattr(target, "__name__", None)
         if inspect.isfunction(function) and own and name not in marked:
-            raise _contract(
-                plugin, f"{plugin} defines `{name}` without marking it", "put @fyc.hookimpl above it"
-            )
+            raise _contract(plugin, f"{plugin} defines `{name}` without marking it", "put @fyc.hookimpl above it")
 
 
 def _call(caller: pluggy.HookCaller, register: Callable[..., None], plugin: Plugin) -> None:
@@ -239,9 +244,7 @@ def _add_pass(passes: dict[str, RegisteredPass], plugin: Plugin, cls: type[Pass[
     if not getattr(cls, "summary", ""):
         raise _contract(plugin, f"{plugin}: the pass `{name}` has no `summary`", "add the class attribute")
     if not (inspect.isclass(cls.Options) and issubclass(cls.Options, PassOptions)):
-        raise _contract(
-            plugin, f"{plugin}: `Options` of `{name}` is no fyc.PassOptions", "derive it from that"
-        )
+        raise _contract(plugin, f"{plugin}: `Options` of `{name}` is no fyc.PassOptions", "derive it from that")
     bare = [key for key, info in cls.Options.model_fields.items() if not info.description]
     if bare:
         raise _contract(
@@ -261,9 +264,7 @@ def _add_pass(passes: dict[str, RegisteredPass], plugin: Plugin, cls: type[Pass[
 def _add_source(sources: dict[str, tuple[ModelSource, Plugin]], plugin: Plugin, source: ModelSource) -> None:
     missing = [name for name in ("name", "priority", "accepts", "open") if not hasattr(source, name)]
     if missing:
-        raise _contract(
-            plugin, f"{plugin}: a model source lacks {', '.join(missing)}", "see fyc.models.ModelSource"
-        )
+        raise _contract(plugin, f"{plugin}: a model source lacks {', '.join(missing)}", "see fyc.models.ModelSource")
     if source.name in sources:
         raise _collision("model source", source.name, sources[source.name][1], plugin)
     sources[source.name] = (source, plugin)

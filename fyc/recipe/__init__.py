@@ -1,7 +1,7 @@
 """Recipes: the YAML file that says which model, which passes, which checks."""
 
-from fyc.recipe.load import Override, load_recipe, parse_recipe, shipped_recipes
-from fyc.recipe.lock import lock, versions
+from fyc.recipe.load import Override, load_recipe, override_recipe, parse_recipe, shipped_recipes
+from fyc.recipe.lockfile import lock, versions
 from fyc.recipe.patterns import ModulePatterns
 from fyc.recipe.resolve import resolve_passes
 from fyc.recipe.schema import CalibrationSpec, ModelSpec, OutputSpec, PassUse, Recipe, VerifySpec
@@ -17,6 +17,7 @@ __all__ = [
     "VerifySpec",
     "load_recipe",
     "lock",
+    "override_recipe",
     "parse_recipe",
     "resolve_passes",
     "shipped_recipes",

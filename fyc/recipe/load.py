@@ -1,4 +1,4 @@
-"""Reads a recipe from a file or by the name of a shipped one, applies overrides, and points every error at its place."""
+"""Reads a recipe from a file or by a shipped name, applies overrides, and points every error at its place."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Override:
 
 
 def load_recipe(recipe: str | Path, overrides: Iterable[Override | str] = ()) -> Recipe:
-    """Read and validate a recipe. Pass names and options are checked by `resolve_passes`, which needs the plugins.
+    """Read and validate a recipe; pass names and options are checked later, by `resolve_passes`.
 
     Args:
         recipe: a YAML file, or the name of a shipped recipe (`fyc recipes list`).
@@ -78,11 +78,14 @@ def parse_recipe(text: str, *, name: str = "recipe", overrides: Iterable[Overrid
         raise RecipeError(
             "FYC-R03", what, where=source.where(()), next="`fyc init MODEL` writes a recipe to start from"
         )
-    for override in overrides:
-        _apply(data, Override.parse(override) if isinstance(override, str) else override, source)
-    loaded = validate(Recipe, data, source, ())
-    loaded._source = source
-    return loaded
+    return _build(data, overrides, source)
+
+
+def override_recipe(recipe: Recipe, overrides: Iterable[Override | str]) -> Recipe:
+    """A copy of a recipe with overrides applied; the arguments and errors are those of `load_recipe`."""
+    known = recipe.source or RecipeSource(recipe.name)
+    source = RecipeSource(known.name, dict(known.keys), dict(known.values), dict(known.overrides))
+    return _build(recipe.to_data(), overrides, source)
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -90,6 +93,14 @@ def shipped_recipes() -> dict[str, str]:
     folder = resources.files("fyc_recipes")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def _build(data: dict[str, Any], overrides: Iterable[Override | str], source: RecipeSource) -> Recipe:
+    for override in overrides:
+        _apply(data, Override.parse(override) if isinstance(override, str) else override, source)
+    recipe: Recipe = validate(Recipe, data, source, ())
+    recipe._source = source
+    return recipe
 
 
 def _read(recipe: str | Path) -> tuple[str, str]:
@@ -117,15 +128,11 @@ def _read(recipe: str | Path) -> tuple[str, str]:
 
 def _read_file(path: Path) -> str:
     if path.stat().st_size > MAX_BYTES:
-        raise RecipeError(
-            "FYC-R01", "this file is too large for a recipe", where=str(path), next="is it a model?"
-        )
+        raise RecipeError("FYC-R01", "this file is too large for a recipe", where=str(path), next="is it a model?")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RecipeError(
-            "FYC-R01", "the recipe is not UTF-8 text", where=str(path), why=str(error)
-        ) from error
+        raise RecipeError("FYC-R01", "the recipe is not UTF-8 text", where=str(path), why=str(error)) from error
     except OSError as error:
         raise RecipeError("FYC-R06", "the recipe cannot be read", where=str(path), why=str(error)) from error
 
@@ -144,17 +151,15 @@ def _apply(data: dict[str, Any], override: Override, source: RecipeSource) -> No
                     where=override.origin,
                 )
         elif isinstance(node, dict):
-            key = str(key)
-            if not last and node.get(key) is None:
-                node[key] = {}
+            if not last and node.get(str(key)) is None:
+                node[str(key)] = {}
         else:
-            raise RecipeError(
-                "FYC-R09", f"`{at}` is a single value and has no `{key}`", where=override.origin
-            )
+            raise RecipeError("FYC-R09", f"`{at}` is a single value and has no `{key}`", where=override.origin)
+        index = key if isinstance(node, list) else str(key)
         if last:
-            node[key] = override.value
+            node[index] = override.value
         else:
-            node = node[key]
+            node = node[index]
     path = override.path
     for known in [p for p in source.overrides if p[: len(path)] == path]:
         del source.overrides[known]

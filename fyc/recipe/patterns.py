@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 class ModulePatterns:
     """The `include` and `exclude` patterns of one pass.
 
-    `*` stands for any characters, dots included, `?` for one character, `[ab]` for one of those. A pattern selects
-    the modules whose path it matches and every module inside them: `model.layers.1` selects
+    `*` stands for any characters, dots included, `?` for one character, `[ab]` for one of those. A pattern
+    selects the modules whose path it matches and every module inside them: `model.layers.1` selects
     `model.layers.1.mlp.up_proj` but nothing of `model.layers.10`.
 
     Args:

@@ -58,7 +58,7 @@ class VerifySpec(_Part):
     """The gate a converted model must pass; a miss exits 4 and keeps the output as `DIR.rejected`."""
 
     max_perplexity_increase: Annotated[float, Field(ge=0)]
-    """Largest allowed relative increase of perplexity on calibration text the passes have not seen: 0.03 is 3 %."""
+    """Largest allowed relative increase of perplexity: 0.03 is 3 %."""
     samples: Annotated[int, Field(ge=1)] = 8
     """How many windows the gate is measured on."""
 
@@ -109,8 +109,8 @@ class Recipe(_Part):
         """Where a value came from: `file:line:column`, or the command-line option that set it.
 
         Args:
-            path: keys and indexes, for example `"passes", 0, "include", 1`. A path that the recipe does not spell
-                out gives the place of the nearest part that it does.
+            path: keys and indexes, for example `"passes", 0, "include", 1`. A path that the recipe does not
+                spell out gives the place of the nearest part that it does.
         """
         return self._source.where(path) if self._source is not None else ".".join(map(str, path))
 
@@ -124,7 +124,7 @@ class Recipe(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
     def to_yaml(self) -> str:
-        """The recipe as YAML with every default spelled out, less `output.dir`: equal recipes give equal text."""
+        """The recipe as YAML with every default spelled out, but without `output.dir`."""
         data = self.to_data()
         del data["output"]["dir"]
         yaml = YAML(typ="safe", pure=True)

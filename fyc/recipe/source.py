@@ -43,7 +43,7 @@ class RecipeSource:
     overrides: dict[Path, str] = field(default_factory=dict)
 
     def where(self, path: Path, *, key: bool = False) -> str:
-        """`file:line:column` of the value (or key) at `path`, or of the nearest part around it that is written."""
+        """`file:line:column` of the value (or key) at `path`, or of the nearest part around it."""
         path = tuple(path)
         for length in range(len(path), -1, -1):
             part = path[:length]
@@ -75,9 +75,7 @@ def parse(text: str, source: RecipeSource) -> Any:
     except MarkedYAMLError as error:
         raise _syntax_error(error, text, source.name) from error
     except YAMLError as error:
-        raise RecipeError(
-            "FYC-R01", "the recipe is not valid YAML", where=source.name, why=str(error)
-        ) from error
+        raise RecipeError("FYC-R01", "the recipe is not valid YAML", where=source.name, why=str(error)) from error
     if root is None:
         return None
     return _Reader(yaml.constructor, source).read(root, (), 0)
@@ -113,9 +111,7 @@ class _Reader:
                 raise self.error(key_node, "a key must be plain text")
             if key in data:
                 first = self.source.keys[*path, key]
-                raise self.error(
-                    key_node, f"the key `{key}` stands here twice", f"first in line {first.line}"
-                )
+                raise self.error(key_node, f"the key `{key}` stands here twice", f"first in line {first.line}")
             self.source.keys[*path, key] = _position(key_node)
             data[key] = self.read(value_node, (*path, key), depth + 1)
         return data

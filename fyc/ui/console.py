@@ -1,0 +1,47 @@
+"""The two outputs: results on stdout, everything else on stderr; and how an error looks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fyc.errors import FycError
+
+_WIDE = 10_000  # a pipe has no width: long lines stay whole, so that grep and awk can use them
+
+
+def console(stream: TextIO) -> Console:
+    """A rich console on `stream`; without a terminal it neither wraps nor colours."""
+    from rich.console import Console
+
+    width = None if stream.isatty() else _WIDE
+    return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def print_error(error: FycError) -> None:
+    """Write an error to stderr: the code in red, then what, where, why and what to do next."""
+    from rich.text import Text
+
+    out = console(sys.stderr)
+    head, *details = str(error).split("\n  ")
+    code, what = head.split("] ", 1)
+    out.print(Text.assemble((f"{code}]", "bold red"), " ", (what, "bold")))
+    for detail in details:
+        label, text = detail.split(": ", 1)
+        out.print(Text.assemble("  ", (f"{label}: ", "dim"), text))
+
+
+def write_traceback(error: BaseException) -> Path:
+    """Store the traceback of an error nobody foresaw; returns the file."""
+    name = f"fyc-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    path = Path(tempfile.gettempdir()) / name
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return path

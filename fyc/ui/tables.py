@@ -1,0 +1,62 @@
+"""Tables for stdout: plain columns with a head line, as rich renderables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fyc.ui.console import console
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
+    """Write a table to stdout; numbers are aligned right, None is a dash.
+
+    Args:
+        columns: head line.
+        rows: one cell a column.
+        title: line above the table.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [list(row) for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, name in enumerate(columns):
+        numeric = bool(cells) and all(isinstance(row[index], (int, float)) or row[index] is None for row in cells)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell_text(cell)) for cell in row))
+    out = console(sys.stdout)
+    if title:
+        out.print(Text(title, style="bold"))
+    out.print(table)
+
+
+def show_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
+    """Write `name  value` lines to stdout."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(Text(name), Text(cell_text(value)))
+    out = console(sys.stdout)
+    if title:
+        out.print(Text(title, style="bold"))
+    out.print(table)
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: four digits of a float, a dash for None, commas between the items of a list."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(map(cell_text, value)) or "-"
+    return str(value)
