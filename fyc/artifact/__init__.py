@@ -1,7 +1,15 @@
 """The artifact: a folder of safetensors, graphs and a manifest with the hash of every file."""
 
 from fyc.artifact.artifact import Artifact, diff, is_artifact, open_artifact
-from fyc.artifact.files import StoredTensor, read_header, read_tensors, sha256_file, write_json, write_tensors, write_text
+from fyc.artifact.files import (
+    StoredTensor,
+    read_header,
+    read_tensors,
+    sha256_file,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from fyc.artifact.manifest import (
     BlockEntry,
     Guard,

@@ -56,17 +56,22 @@ class Artifact:
             elif sha256_file(path) != expected:
                 found.append(
                     ArtifactError(
-                        "FYC-A02", "a file of the artifact was changed", where=str(path),
+                        "FYC-A02",
+                        "a file of the artifact was changed",
+                        where=str(path),
                         why="its sha256 differs from the one in fyc.json",
                         next="restore the file, or convert the model again",
-                    )  # fmt: skip
+                    )
                 )
         for name in self._unlisted():
             found.append(
                 ArtifactError(
-                    "FYC-A07", "a weight file is not listed in fyc.json", where=str(self.path / name),
-                    why="a loader could take it instead of the listed ones", next="remove it",
-                )  # fmt: skip
+                    "FYC-A07",
+                    "a weight file is not listed in fyc.json",
+                    where=str(self.path / name),
+                    why="a loader could take it instead of the listed ones",
+                    next="remove it",
+                )
             )
         return found
 

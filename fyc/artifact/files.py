@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is either complete or absent."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_json(path: Path, data: object) -> None:
@@ -57,7 +56,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     temporary = path.with_name(path.name + ".part")
     ordered = {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
     save_file(ordered, temporary, metadata={"format": "pt"})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -86,11 +85,13 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
         return {
-            name: StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path.name)
-            for name, entry in header.items()
+            name: StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path.name) for name, entry in header.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
         raise ArtifactError(
-            "FYC-A02", "a safetensors file is damaged", where=str(path), why=f"its header cannot be read: {error}",
+            "FYC-A02",
+            "a safetensors file is damaged",
+            where=str(path),
+            why=f"its header cannot be read: {error}",
             next="restore the file, or convert the model again",
-        ) from error  # fmt: skip
+        ) from error

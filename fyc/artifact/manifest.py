@@ -138,9 +138,12 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / NAME
     if not path.is_file():
         raise ArtifactError(
-            "FYC-A01", "this folder is not a fyc artifact", where=str(folder), why=f"it has no {NAME}",
+            "FYC-A01",
+            "this folder is not a fyc artifact",
+            where=str(folder),
+            why=f"it has no {NAME}",
             next="give the folder that `fyc convert` wrote",
-        )  # fmt: skip
+        )
     if path.stat().st_size > MAX_BYTES:
         raise ArtifactError("FYC-A07", f"{NAME} is too large", where=str(path), why=f"more than {MAX_BYTES} bytes")
     try:
@@ -150,14 +153,20 @@ def read_manifest(folder: Path) -> Manifest:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise ArtifactError(
-            "FYC-A01", f"unknown artifact schema {schema!r}", where=str(path),
-            why=f"this fyc reads schema {SCHEMA}", next="upgrade fyc, or convert the model again",
-        )  # fmt: skip
+            "FYC-A01",
+            f"unknown artifact schema {schema!r}",
+            where=str(path),
+            why=f"this fyc reads schema {SCHEMA}",
+            next="upgrade fyc, or convert the model again",
+        )
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         raise ArtifactError(
-            "FYC-A07", f"{NAME} was refused", where=f"{path}: {'.'.join(map(str, first['loc']))}", why=first["msg"],
+            "FYC-A07",
+            f"{NAME} was refused",
+            where=f"{path}: {'.'.join(map(str, first['loc']))}",
+            why=first["msg"],
             next="the file was changed or made by something else: convert the model again",
-        ) from error  # fmt: skip
+        ) from error

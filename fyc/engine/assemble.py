@@ -39,9 +39,19 @@ from fyc.recipe import versions
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 5e-3}
 #: What is carried over from the source folder besides weights and configuration.
 _CARRIED = (
-    "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model",
-    "chat_template*", "generation_config.json", "README.md", "LICENSE*", "NOTICE*", "USE_POLICY*",
-)  # fmt: skip
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "chat_template*",
+    "generation_config.json",
+    "README.md",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,9 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
         architecture=plan.checkpoint.architecture,
         dtype=str(plan.dtype).removeprefix("torch."),  # type: ignore[arg-type]
         source=Source(
-            name=plan.recipe.model.source, revision=plan.recipe.model.revision, digest=plan.checkpoint.digest(),
+            name=plan.recipe.model.source,
+            revision=plan.recipe.model.revision,
+            digest=plan.checkpoint.digest(),
             size_bytes=plan.source_bytes,
         ),
         passes=_passes(plan, live, names),
@@ -83,19 +95,15 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
         samples=samples,
         metrics=dict(outcome.metrics),
         files={},
-    )  # fmt: skip
+    )
     write_text(folder / "report.md", report_text(manifest, folder))
-    files = {
-        str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = manifest.model_copy(update={"files": files})
     write_text(folder / "fyc.json", manifest.to_text())
     return manifest
 
 
-def _write_shards(
-    plan: RunPlan, live: LiveModel, folder: Path, names: list[str], stored: Mapping[str, Any]
-) -> Guard:
+def _write_shards(plan: RunPlan, live: LiveModel, folder: Path, names: list[str], stored: Mapping[str, Any]) -> Guard:
     stage = len(plan.passes) - 1
     weight_map: dict[str, str] = {}
     total = 0
@@ -118,9 +126,10 @@ def _write_shards(
         total += target.stat().st_size
     if guard is None:
         raise PassError(
-            "FYC-X03", "the model has no plain one-dimensional tensor left that can guard it",
+            "FYC-X03",
+            "the model has no plain one-dimensional tensor left that can guard it",
             why="without one, transformers without fyc would load the artifact as garbage",
-        )  # fmt: skip
+        )
     index_data = {"metadata": {"total_size": total}, "weight_map": weight_map}
     write_json(folder / "model.safetensors.index.json", index_data)
     return guard

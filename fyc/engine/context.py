@@ -60,9 +60,11 @@ class Context:
             if callback is not None:
                 if not bool(torch.isfinite(value).all()):
                     raise ModelError(
-                        "FYC-M04", "an activation is NaN or infinite", where=f"{block.path}: {node.name}",
+                        "FYC-M04",
+                        "an activation is NaN or infinite",
+                        where=f"{block.path}: {node.name}",
                         next="try another dtype (model: {dtype: float32}), and check the source model",
-                    )  # fmt: skip
+                    )
                 callback(value)
 
         with torch.no_grad():
@@ -73,12 +75,12 @@ class Context:
         """Run a changed copy of the block on the branch windows and carry the result on."""
         if self.stream is None or self.unit is None or not self.branch_windows:
             raise PassError(
-                "FYC-X01", "a pass opened a branch where it may not", where=block.path,
+                "FYC-X01",
+                "a pass opened a branch where it may not",
+                where=block.path,
                 why="branches belong to `survey`, and `branch_windows()` must say how many windows they need",
-            )  # fmt: skip
-        self.branches[name] = self.stream.branch(
-            self.graph, self.model, self.unit, runner(block), self.branch_windows
-        )
+            )
+        self.branches[name] = self.stream.branch(self.graph, self.model, self.unit, runner(block), self.branch_windows)
 
     def survey_of(self, block: Block) -> Survey:
         """What `survey` returned for this block."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import platform
 import shutil
 import time
@@ -22,7 +21,6 @@ from fyc.engine.progress import peak_memory_bytes
 from fyc.engine.sweeps import Sweeper, is_out_of_memory
 from fyc.engine.workspace import Step, Workspace
 from fyc.errors import Interrupted, PassError, ResourceError
-from fyc.passes import Survey
 from fyc.ui.events import Event, EventSink, ignore
 
 
@@ -71,20 +69,19 @@ def convert(
         workspace.remove()
     if missed is not None:
         raise PassError(
-            "FYC-X02", "the verify gate was missed", where=plan.recipe.where("verify"), why=missed,
+            "FYC-X02",
+            "the verify gate was missed",
+            where=plan.recipe.where("verify"),
+            why=missed,
             next=f"the output is kept in {target}; relax the gate, or change the options",
-        )  # fmt: skip
+        )
     artifact = open_artifact(plan.output)
-    events(
-        Event("done", {"output": str(target), "seconds": seconds, "peak_memory_bytes": peak_memory_bytes()})
-    )
+    events(Event("done", {"output": str(target), "seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}))
     plan.host.hook.fyc_artifact_written(artifact=artifact)
     return artifact
 
 
-def _run_passes(
-    plan: RunPlan, workspace: Workspace, live: LiveModel, events: EventSink, dump: Path | None
-) -> Outcome:
+def _run_passes(plan: RunPlan, workspace: Workspace, live: LiveModel, events: EventSink, dump: Path | None) -> Outcome:
     metrics: dict[str, float] = {}
     for position, pass_plan in enumerate(plan.passes):
         pass_ = pass_plan.pass_
@@ -128,7 +125,7 @@ def _publish(folder: Path, target: Path) -> None:
     """Rename the complete folder into place; an empty folder or an older rejected one gives way."""
     if target.exists():
         shutil.rmtree(target)
-    os.replace(folder, target)
+    folder.replace(target)
 
 
 def _run_data(seconds: float) -> dict[str, object]:
@@ -153,9 +150,12 @@ def _faults(output: Path) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError) as error:
         if is_out_of_memory(error):
             raise ResourceError(
-                "FYC-S02", "not enough memory", where=str(output), why=str(error).splitlines()[0][:200] if str(error) else "",
+                "FYC-S02",
+                "not enough memory",
+                where=str(output),
+                why=str(error).splitlines()[0][:200] if str(error) else "",
                 next=f"use fewer or shorter calibration windows, or a machine with more memory; then {resume}",
-            ) from error  # fmt: skip
+            ) from error
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceError(
                 "FYC-S01", "the disk is full", where=str(output), why=str(error), next=f"free some space, then {resume}"

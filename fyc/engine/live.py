@@ -85,9 +85,15 @@ class LiveModel:
         return {path: Replacement.model_validate(entry) for path, entry in stored.items()}
 
     def save(
-        self, stage: int, name: str, tensors: Mapping[str, Tensor], result: PassResult, root: nn.Module, prefix: str,
+        self,
+        stage: int,
+        name: str,
+        tensors: Mapping[str, Tensor],
+        result: PassResult,
+        root: nn.Module,
+        prefix: str,
         graph: ir.BlockGraph | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Store a converted block (or the outer model) as a finished step.
 
         Raises:
@@ -130,9 +136,13 @@ def release_unused(model: PreTrainedModel, keep: Sequence[str], blocks: Sequence
 
 
 def _replacements(
-    pass_: Pass[Any], root: nn.Module, prefix: str, before: Mapping[str, Replacement], pristine: nn.Module,
+    pass_: Pass[Any],
+    root: nn.Module,
+    prefix: str,
+    before: Mapping[str, Replacement],
+    pristine: nn.Module,
     skip: Sequence[str],
-) -> dict[str, Replacement]:  # fmt: skip
+) -> dict[str, Replacement]:
     """What stands in the block that transformers' own class would not build; refuses what no pass may leave."""
     original = {name: type(module) for name, module in pristine.named_modules()}
     found: dict[str, Replacement] = {}
@@ -147,10 +157,12 @@ def _replacements(
             found[path] = _replacement(pass_, path, module, before)
         elif path not in original or original[path].__qualname__ != type(module).__qualname__:
             raise PassError(
-                "FYC-X03", f"the pass {pass_.name!r} left a {type(module).__name__} that cannot be loaded again",
-                where=path, why="only subclasses of fyc.FycModule listed in the pass's `modules` may be left",
+                "FYC-X03",
+                f"the pass {pass_.name!r} left a {type(module).__name__} that cannot be loaded again",
+                where=path,
+                why="only subclasses of fyc.FycModule listed in the pass's `modules` may be left",
                 next="report this to the author of the pass",
-            )  # fmt: skip
+            )
     present = {base + name if name else prefix for name, _ in root.named_modules()}
     for path in original:
         inside_block = _within(path, prefix) if prefix else not any(_within(path, block) for block in skip)
@@ -166,9 +178,11 @@ def _replacement(pass_: Pass[Any], path: str, module: FycModule, before: Mapping
         return old
     if type(module) not in pass_.modules:
         raise PassError(
-            "FYC-X03", f"the pass {pass_.name!r} left a {name} that it does not list", where=path,
+            "FYC-X03",
+            f"the pass {pass_.name!r} left a {name} that it does not list",
+            where=path,
             why="`modules` of the pass is the allow-list for loading",
-        )  # fmt: skip
+        )
     return Replacement(by=pass_.name, cls=name, config=config)
 
 
@@ -181,9 +195,11 @@ def _check_shapes(
             continue
         if shapes.get(name) != tuple(tensor.shape):
             raise PassError(
-                "FYC-X03", f"the pass {pass_.name!r} changed a tensor's shape without replacing its module",
-                where=name, why=f"{list(tensor.shape)} instead of {list(shapes.get(name, ()))}",
-            )  # fmt: skip
+                "FYC-X03",
+                f"the pass {pass_.name!r} changed a tensor's shape without replacing its module",
+                where=name,
+                why=f"{list(tensor.shape)} instead of {list(shapes.get(name, ()))}",
+            )
 
 
 def _within(path: str, root: str) -> bool:

@@ -30,17 +30,21 @@ def check_order(recipe: Recipe, passes: Sequence[Pass[Any]]) -> frozenset[Fact]:
         missing = sorted(pass_.requires - facts)
         if missing:
             raise RecipeError(
-                "FYC-R05", f"the pass {pass_.name!r} cannot run here", where=where,
-                why=f"it requires {', '.join(missing)}; what holds at this point: {', '.join(sorted(facts)) or 'nothing'}",
+                "FYC-R05",
+                f"the pass {pass_.name!r} cannot run here",
+                where=where,
+                why=f"it requires {', '.join(missing)}; here holds: {', '.join(sorted(facts)) or 'nothing'}",
                 next=_advice(missing, passes, index),
-            )  # fmt: skip
+            )
         clash = sorted(pass_.conflicts & facts)
         if clash:
             raise RecipeError(
-                "FYC-R05", f"the pass {pass_.name!r} cannot run here", where=where,
+                "FYC-R05",
+                f"the pass {pass_.name!r} cannot run here",
+                where=where,
                 why=f"it conflicts with {', '.join(clash)}, which an earlier pass left",
                 next="take one of the two passes out of the recipe, or change their order",
-            )  # fmt: skip
+            )
         facts = (facts - pass_.removes) | pass_.produces
     return facts
 

@@ -189,11 +189,20 @@ def prepare(
     units = units_of(graph)
     calibration, held_out = _texts(recipe, checkpoint)
     plan = RunPlan(
-        recipe=recipe, host=host, output=output, device=torch.device(device), dtype=dtype, checkpoint=checkpoint,
-        skeleton=model, graph=graph, units=units,
+        recipe=recipe,
+        host=host,
+        output=output,
+        device=torch.device(device),
+        dtype=dtype,
+        checkpoint=checkpoint,
+        skeleton=model,
+        graph=graph,
+        units=units,
         passes=[_pass_plan(recipe, index, pass_, host, model, graph) for index, pass_ in enumerate(passes)],
-        lock=lock(recipe, passes, host), calibration=calibration, held_out=held_out,
-    )  # fmt: skip
+        lock=lock(recipe, passes, host),
+        calibration=calibration,
+        held_out=held_out,
+    )
     _refuse_errors(plan)
     return plan
 
@@ -210,10 +219,12 @@ def check_resources(plan: RunPlan, *, resume: bool) -> None:
     free = shutil.disk_usage(parent).free
     if free < plan.disk_needed_bytes and not resume:
         raise ResourceError(
-            "FYC-S01", "not enough free disk space", where=str(parent),
+            "FYC-S01",
+            "not enough free disk space",
+            where=str(parent),
             why=f"the run writes up to {plan.disk_needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
             next="free some space, or choose an output folder on another disk with -o",
-        )  # fmt: skip
+        )
 
 
 def _texts(recipe: Recipe, checkpoint: Checkpoint) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -235,19 +246,22 @@ def _pass_plan(
         key = "include" if unmatched[0] in use.include else "exclude"
         position = getattr(use, key).index(unmatched[0])
         raise RecipeError(
-            "FYC-R04", f"the pattern {unmatched[0]!r} matches no module",
+            "FYC-R04",
+            f"the pattern {unmatched[0]!r} matches no module",
             where=recipe.where("passes", index, key, position),
             next="`fyc convert RECIPE --dry-run` without the pattern lists the modules of the model",
-        )  # fmt: skip
+        )
     view = ModelView(model, graph, patterns.selects)
     registered = host.passes[pass_.name]
     targets = pass_.targets(view)
     if not targets:
         raise RecipeError(
-            "FYC-R04", f"the pass {pass_.name!r} finds nothing to do in this model",
+            "FYC-R04",
+            f"the pass {pass_.name!r} finds nothing to do in this model",
             where=recipe.where("passes", index),
-            why="no module that it handles is selected", next="change `include`/`exclude`, or drop the pass",
-        )  # fmt: skip
+            why="no module that it handles is selected",
+            next="change `include`/`exclude`, or drop the pass",
+        )
     return PassPlan(
         pass_, f"{registered.distribution} {registered.version}", patterns, dict(targets), tuple(pass_.check(view))
     )

@@ -46,7 +46,13 @@ class Progress:
         recent = self._times[-8:]
         left = (self.total - index - 1) * sum(recent) / len(recent)
         data = {
-            "pass": self.pass_name, "phase": self.phase, "index": index, "total": self.total, "path": path,
-            "seconds": self._times[-1], "eta_seconds": left, "peak_memory_bytes": peak_memory_bytes(),
-        }  # fmt: skip
+            "pass": self.pass_name,
+            "phase": self.phase,
+            "index": index,
+            "total": self.total,
+            "path": path,
+            "seconds": self._times[-1],
+            "eta_seconds": left,
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
         self.events(Event("block", data))

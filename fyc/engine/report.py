@@ -18,7 +18,7 @@ def report_text(manifest: Manifest, folder: Path) -> str:
         f"- Source: `{source.name}` ({manifest.architecture}, {source.size_bytes / 1e6:.1f} MB of tensors,"
         f" sha256 `{source.digest[:16]}…`)",
         f"- Artifact: {size / 1e6:.1f} MB of tensors, {size / max(source.size_bytes, 1):.1%} of the source",
-        f"- Passes: {', '.join(f'{entry.name} (version {entry.version}, {entry.distribution})' for entry in manifest.passes)}",
+        f"- Passes: {', '.join(f'{entry.name} ({entry.distribution})' for entry in manifest.passes)}",
         "",
         "The model card and licence of the source apply to this artifact too; they are carried over if the source",
         "had them. Load it with `fyc.load(folder)`, or with transformers after `import fyc`. Without fyc,",

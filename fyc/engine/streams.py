@@ -116,21 +116,21 @@ def stored_call(value: Any) -> Any:
 
 def middle_modules(graph: ir.ModelGraph) -> list[str]:
     """Outer modules that are used between two blocks and so must stay in memory during a sweep."""
-    nodes = [node for node in graph.graph.nodes]
+    nodes = list(graph.graph.nodes)
     names = [call.node for call in graph.calls]
     positions = [i for i, node in enumerate(nodes) if node.name in names]
     between = nodes[positions[0] : positions[-1] + 1]
     blocks = {call.path for call in graph.calls}
-    return sorted(
-        {str(node.target) for node in between if node.op in {"call_module", "get_attr"}} - blocks
-    )
+    return sorted({str(node.target) for node in between if node.op in {"call_module", "get_attr"}} - blocks)
 
 
 def _check_finite(output: Any, path: str) -> None:
     tensor = stored_call(output)
     if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
         raise ModelError(
-            "FYC-M04", "the output of a block is NaN or infinite", where=path,
+            "FYC-M04",
+            "the output of a block is NaN or infinite",
+            where=path,
             why="the calibration text made an activation overflow, or the weights are damaged",
             next="try another dtype (model: {dtype: float32}), and check the source with `fyc eval`",
-        )  # fmt: skip
+        )

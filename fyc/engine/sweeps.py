@@ -125,7 +125,11 @@ class Sweeper:
         return streams["held-out"].loss if streams["held-out"] else None
 
     def _sweep(
-        self, phase: str, streams: list[Stream], stage: int, visit: Callable[[Unit, PreTrainedModel], Callable[..., Any]]
+        self,
+        phase: str,
+        streams: list[Stream],
+        stage: int,
+        visit: Callable[[Unit, PreTrainedModel], Callable[..., Any]],
     ) -> None:
         graph, units = self.plan.graph, self.plan.units
         progress = Progress(self.events, self.plan.passes[self.position].pass_.name, phase, len(units))
@@ -179,9 +183,14 @@ class Sweeper:
         self.live.save(self.position, "outer", self.live.outer_tensors(model), result, model, "", None)
 
     def _convert_block(
-        self, unit: Unit, model: PreTrainedModel, stream: Stream | None, survey: Survey | None,
-        plan: Mapping[str, Any], losses: Mapping[str, float],
-    ) -> None:  # fmt: skip
+        self,
+        unit: Unit,
+        model: PreTrainedModel,
+        stream: Stream | None,
+        survey: Survey | None,
+        plan: Mapping[str, Any],
+        losses: Mapping[str, float],
+    ) -> None:
         pass_ = self.plan.passes[self.position].pass_
         hook = self.plan.host.hook
         block = self.live.block(unit, self.before)
@@ -260,6 +269,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _failed(name: str, where: str, error: Exception) -> PassError:
     return PassError(
-        "FYC-X01", f"the pass {name!r} failed", where=where, why=f"{type(error).__name__}: {error}",
+        "FYC-X01",
+        f"the pass {name!r} failed",
+        where=where,
+        why=f"{type(error).__name__}: {error}",
         next="--debug shows the traceback; finished blocks are kept: --resume continues after a repair",
-    )  # fmt: skip
+    )

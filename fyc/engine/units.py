@@ -41,8 +41,10 @@ def units_of(graph: ModelGraph) -> Sequence[Unit]:
     for path in paths:
         if paths.count(path) > 1:
             raise TraceError(
-                "FYC-G09", "a block is called again after other blocks", where=path,
+                "FYC-G09",
+                "a block is called again after other blocks",
+                where=path,
                 why="blocks are converted one after the other, each once",
                 next="exclude this architecture, or report it as an issue with the model's config",
-            )  # fmt: skip
+            )
     return [Unit(index, path, tuple(calls)) for index, (path, calls) in enumerate(runs)]

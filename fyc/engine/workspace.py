@@ -98,9 +98,11 @@ class Workspace:
                 self._compare(json.loads(key.read_bytes()), fingerprint)
             elif key.is_file():
                 raise RecipeError(
-                    "FYC-R11", "an interrupted run is waiting for this output folder", where=str(self.output),
+                    "FYC-R11",
+                    "an interrupted run is waiting for this output folder",
+                    where=str(self.output),
                     next=f"add --resume to finish it, or drop it with: fyc clean {self.output}",
-                )  # fmt: skip
+                )
             else:
                 write_json(key, fingerprint)
             yield
@@ -112,19 +114,23 @@ class Workspace:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ResourceError(
-                    "FYC-S03", "another run is using this output folder", where=str(self.output),
+                    "FYC-S03",
+                    "another run is using this output folder",
+                    where=str(self.output),
                     next="wait for it to end, or choose another output folder",
-                ) from error  # fmt: skip
+                ) from error
             yield
 
     def _compare(self, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         different = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
         if different:
             raise RecipeError(
-                "FYC-R10", "the interrupted run was another one", where=str(self.output),
+                "FYC-R10",
+                "the interrupted run was another one",
+                where=str(self.output),
                 why="these differ: " + ", ".join(different),
                 next=f"repeat the call that was interrupted, or drop it with: fyc clean {self.output}",
-            )  # fmt: skip
+            )
 
     def remove(self) -> None:
         """Drop everything the run kept."""
@@ -158,9 +164,11 @@ def check_output(output: Path) -> None:
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RecipeError(
-            "FYC-R08", "the output folder is not empty", where=str(output),
+            "FYC-R08",
+            "the output folder is not empty",
+            where=str(output),
             next="choose another folder with -o, or remove it first",
-        )  # fmt: skip
+        )
     parent = next(folder for folder in output.absolute().parents if folder.exists())
     if not os.access(parent, os.W_OK):
         raise RecipeError("FYC-R09", "the output folder cannot be written", where=str(parent))

@@ -79,11 +79,12 @@ def check_numerically(model: nn.Module, artifact: Artifact, changed: list[str]) 
         error = _sample_error(model, sample, tensors)
         if not error <= sample.tolerance:
             raise ArtifactError(
-                "FYC-A05", "the installed transformers computes something else than the artifact was made with",
+                "FYC-A05",
+                "the installed transformers computes something else than the artifact was made with",
                 where=f"{sample.block} (relative difference {error:.2g}; {len(changed)} blocks changed)",
                 why=f"made with transformers {artifact.manifest.versions.get('transformers')}",
                 next="install that version of transformers, or convert the model again",
-            )  # fmt: skip
+            )
 
 
 def _sample_error(model: nn.Module, sample: Sample, tensors: dict[str, Any]) -> float:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def load(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> PreTrainedModel:
+def load(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> PreTrainedModel:
     """Load an artifact; every hash is checked first.
 
     Args:
@@ -37,9 +39,11 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch
     cls = getattr(transformers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise ArtifactError(
-            "FYC-A07", f"the architecture {name!r} was refused", where=str(artifact.path),
+            "FYC-A07",
+            f"the architecture {name!r} was refused",
+            where=str(artifact.path),
             why="the installed transformers has no model class of this name",
-        )  # fmt: skip
+        )
     wanted = dtype or getattr(torch, artifact.manifest.dtype)
     model: PreTrainedModel = cls.from_pretrained(
         str(artifact.path), dtype=wanted, local_files_only=True, trust_remote_code=False

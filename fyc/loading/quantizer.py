@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 METHOD = "fyc"
 _log = logging.getLogger(__name__)
 _DTYPES = {
-    torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+}
 
 
 class FycConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -59,10 +64,11 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
     def is_serializable(self) -> bool:
         """Refuses: `save_pretrained` would write the tensors without the graphs that use them (FYC-A08)."""
         raise ArtifactError(
-            "FYC-A08", "save_pretrained cannot save a model converted by fyc",
+            "FYC-A08",
+            "save_pretrained cannot save a model converted by fyc",
             why="it would write the tensors without the graphs that use them",
             next="copy the artifact folder instead",
-        )  # fmt: skip
+        )
 
     def _process_model_before_weight_loading(
         self, model: PreTrainedModel, checkpoint_files: list[str] | None = None, **kwargs: Any
@@ -111,9 +117,11 @@ def _check_class(model: PreTrainedModel, artifact: Artifact) -> None:
     found, expected = type(model).__name__, artifact.manifest.architecture
     if found != expected:
         raise ArtifactError(
-            "FYC-A06", f"this artifact holds a {expected}, not a {found}", where=str(artifact.path),
+            "FYC-A06",
+            f"this artifact holds a {expected}, not a {found}",
+            where=str(artifact.path),
             next=f"load it with fyc.load(), {expected}.from_pretrained or the matching Auto class",
-        )  # fmt: skip
+        )
 
 
 def _add_guard_axis(model: PreTrainedModel, artifact: Artifact) -> None:
@@ -139,10 +147,12 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact) -> None:
             problems.append(f"{name} has dtype {found.dtype}, the model wants {tensor.dtype}")
     if problems:
         raise ArtifactError(
-            "FYC-A06", "the artifact's tensors do not fit the model", where=str(artifact.path),
+            "FYC-A06",
+            "the artifact's tensors do not fit the model",
+            where=str(artifact.path),
             why="; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""),
             next="the artifact was changed: convert the model again",
-        )  # fmt: skip
+        )
 
 
 def _forget_replaced_ties(model: PreTrainedModel, aliases: Mapping[str, str]) -> None:

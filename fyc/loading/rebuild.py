@@ -28,16 +28,19 @@ def resolve_class(replacement: Replacement, host: PluginHost) -> type[FycModule]
     registered = host.passes.get(replacement.by)
     if registered is None:
         raise ArtifactError(
-            "FYC-A04", f"the artifact needs the pass {replacement.by!r}", why="no installed plugin registers it",
+            "FYC-A04",
+            f"the artifact needs the pass {replacement.by!r}",
+            why="no installed plugin registers it",
             next="install the plugin that the artifact was made with (fyc.json names its distribution)",
-        )  # fmt: skip
+        )
     for cls in registered.cls.modules:
         if cls.__name__ == replacement.cls:
             return cls
     raise ArtifactError(
-        "FYC-A07", f"the module class {replacement.cls!r} was refused",
+        "FYC-A07",
+        f"the module class {replacement.cls!r} was refused",
         why=f"the pass {replacement.by!r} does not list it among the modules it may leave in a model",
-    )  # fmt: skip
+    )
 
 
 def replace_modules(root: nn.Module, replaced: Mapping[str, Replacement], host: PluginHost) -> None:
@@ -59,9 +62,12 @@ def replace_modules(root: nn.Module, replaced: Mapping[str, Replacement], host: 
             set_module(root, path, module)
         except (TypeError, ValueError, AttributeError, KeyError, RuntimeError, OverflowError) as error:
             raise ArtifactError(
-                "FYC-A07", f"the module {path} cannot be built as {replacement.cls}", where=path, why=str(error),
+                "FYC-A07",
+                f"the module {path} cannot be built as {replacement.cls}",
+                where=path,
+                why=str(error),
                 next="the manifest was changed, or the pass has another version: convert the model again",
-            ) from error  # fmt: skip
+            ) from error
         module.train(root.training)
 
 
