@@ -3,17 +3,21 @@
 from fyc.ir.bind import bind, is_bound, unbind
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.blocks import find_blocks
+from fyc.ir.groups import LinearGroup, linear_groups, producer_norm
 from fyc.ir.model_graph import BlockCall, ModelGraph, trace_model
 from fyc.ir.state import State
 
 __all__ = [
     "BlockCall",
     "BlockGraph",
+    "LinearGroup",
     "ModelGraph",
     "State",
     "bind",
     "find_blocks",
     "is_bound",
+    "linear_groups",
+    "producer_norm",
     "trace_model",
     "unbind",
 ]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from fyc.errors import TraceError
-from fyc.ir import interpreter, ops
-from fyc.ir.digest import digest
+from fyc.ir import allowlist, interpreter, ops, serialize
+from fyc.ir.digest import digest, target_name
 from fyc.ir.proxy import CacheValue, ValueProxy
-from fyc.ir.tracer import LeafRule, Marker, MarkerRefusedError, Read, ValueTracer
+from fyc.ir.tracer import LeafRule, Marker, MarkerRefusedError, Read, ValueTracer, new_graph
 
 _MARKER = "fyc_unnamed_arguments"
 _CACHES = frozenset({"past_key_values", "past_key_value", "layer_past"})
@@ -51,7 +51,7 @@ class BlockGraph:
 
     def copy(self) -> BlockGraph:
         """An independent copy that can be edited; node metadata is copied shallowly."""
-        graph = fx.Graph(tracer_cls=ValueTracer)
+        graph = new_graph()
         values: dict[fx.Node, fx.Node] = {}
         for node in self.graph.nodes:
             values[node] = graph.node_copy(node, lambda n: values[n])
@@ -104,6 +104,29 @@ class BlockGraph:
                     where=node.name,
                     why=str(error),
                 ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The graph as JSON data. Raises ArtifactError FYC-A07 if it calls anything that is not on the allow-list."""
+        return {
+            "version": serialize.VERSION,
+            "signature": {"source": self.source, "digest": self.source_digest, "opaque": self.opaque, "reason": self.reason},
+            "nodes": [] if self.opaque else serialize.to_json(self.graph),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> BlockGraph:
+        """The graph that `to_json` described. Safe on hostile input: anything unknown is ArtifactError FYC-A07."""
+        if not isinstance(data, dict) or set(data) != {"version", "signature", "nodes"}:
+            raise serialize.refuse("a graph file has the keys version, signature and nodes", "")
+        if type(data["version"]) is not int or data["version"] != serialize.VERSION:
+            raise serialize.refuse(f"unknown version {data['version']!r:.60}", "version")
+        signature = serialize.signature(data["signature"])
+        if signature["opaque"]:
+            if data["nodes"] != []:
+                raise serialize.refuse("an opaque graph has no nodes", "nodes")
+            return cls(new_graph(), True, signature["reason"], signature["source"], signature["digest"])
+        graph = serialize.from_json(data["nodes"])
+        return cls(graph, False, None, signature["source"], signature["digest"])
 
 
 @dataclass
@@ -181,10 +204,22 @@ class _Attempt:
             if self.marker:
                 call[_MARKER] = Marker(proxy)
         value = self.tracer.record(lambda: self._forward(call))
+        self._check_targets()
         graph = BlockGraph(self.tracer.graph, reads=tuple(self.tracer.reads))
         graph.source = f"{type(self.layer).__module__}:{type(self.layer).__qualname__}"
         graph.source_digest = graph.digest
         return BlockTrace(graph, value, self.tracer.uses_layer_index)
+
+    def _check_targets(self) -> None:
+        for node in self.tracer.graph.nodes:
+            allowed = node.op != "call_function" or allowlist.function_name(node.target) is not None
+            if not allowed or (node.op == "call_method" and node.target not in allowlist.METHODS):
+                raise TraceError(
+                    "FYC-G02",
+                    f"the model's code calls {target_name(node.target)}, which is not on the list a graph may call",
+                    where=f"{node.meta.get('path') or '(root)'} at {node.meta.get('src', '')}",
+                    next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
+                )
 
     def _forward(self, call: dict[str, Any]) -> Any:
         for proxy, expected, name in self.fixed:

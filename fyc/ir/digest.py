@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fyc.ir import ops
+from fyc.ir import allowlist, ops
 
 
 def digest(graph: fx.Graph, *, ignore_dropout: bool = False) -> str:
@@ -34,6 +34,9 @@ def target_name(target: str | Callable[..., Any]) -> str:
     """A target as text: the module path or method itself, a function as module:name."""
     if isinstance(target, str):
         return target
+    known = allowlist.function_name(target)
+    if known is not None:
+        return known
     return f"{target.__module__}:{getattr(target, '__qualname__', getattr(target, '__name__', repr(target)))}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fyc.errors import TraceError
 from fyc.ir import ops
@@ -15,12 +15,22 @@ OnNode = Callable[[fx.Node, Any], Any]
 
 
 def fetch(module: nn.Module, path: str) -> Any:
-    """The submodule, parameter, buffer or attribute at a dotted path; `ops.SELF` is the module itself."""
-    value: Any = module
+    """The submodule, parameter or tensor at a dotted path; `ops.SELF` is the module itself.
+
+    Raises:
+        AttributeError: there is none; in particular, what is neither a module nor a tensor is not found.
+    """
     if path == ops.SELF:
-        return value
-    for name in path.split("."):
-        value = getattr(value, name)
+        return module
+    *parents, last = path.split(".")
+    owner = module
+    for name in parents:
+        owner = owner._modules.get(name)  # type: ignore[assignment]
+        if owner is None:
+            raise AttributeError(f"no module {name} on the path {path}")
+    value = getattr(owner, last)
+    if not isinstance(value, nn.Module | Tensor):
+        raise AttributeError(f"{path} is a {type(value).__name__}, not a module or a tensor")
     return value
 
 

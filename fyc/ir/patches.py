@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
+from fyc.ir import allowlist
 from fyc.ir.proxy import ValueProxy
 
 if TYPE_CHECKING:
@@ -76,9 +77,13 @@ def _model_functions(root: nn.Module) -> list[tuple[ModuleType, str]]:
             if not callable(value) or isinstance(value, type):
                 continue
             is_mask = getattr(value, "__module__", "") == _MASK_MODULE and name.startswith("create_")
-            if is_mask or ROTARY.match(name):
+            if is_mask or (ROTARY.match(name) and _is_allowed(value)):
                 found.append((module, name))
     return found  # type: ignore[return-value]
+
+
+def _is_allowed(function: Any) -> bool:
+    return allowlist.function_name(getattr(function, "fyc_original", function)) is not None
 
 
 def _module_call(original: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:

@@ -47,6 +47,13 @@ class Read:
     value: Any
 
 
+def new_graph() -> fx.Graph:
+    """An empty graph in which no node can be called `self`, which generated code needs."""
+    graph = fx.Graph(tracer_cls=ValueTracer)
+    graph._graph_namespace.create_name("self", None)
+    return graph
+
+
 def default_leaf(module: nn.Module) -> bool:
     """Whether a module is recorded as one node: no children, a torch.nn module, or a holder of 3-D expert weights."""
     if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
@@ -67,7 +74,7 @@ class ValueTracer(fx.Tracer):
     def __init__(self, root: nn.Module, is_leaf: LeafRule | None = None) -> None:
         super().__init__()
         self.root = root
-        self.graph = fx.Graph(tracer_cls=type(self))
+        self.graph = new_graph()
         self.scope = Scope("", None)
         self.node_name_to_scope = {}
         self.is_leaf_rule = is_leaf

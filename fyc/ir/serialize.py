@@ -1,0 +1,269 @@
+"""Block graphs as JSON and back, safe on hostile input: names are checked, functions come from an allow-list."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from typing import Any
+
+import torch
+from torch import fx
+
+from fyc.errors import ArtifactError
+from fyc.ir import allowlist
+
+VERSION = 1
+MAX_NODES = 10_000
+MAX_DEPTH = 16
+MAX_ITEMS = 4_096
+MAX_STRING = 1_024
+_INT64 = 2**63
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_PATH = re.compile(r"(?:[A-Za-z0-9]|_(?!_))[A-Za-z0-9_]{0,255}(?:\.(?:[A-Za-z0-9]|_(?!_))[A-Za-z0-9_]{0,255}){0,31}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DTYPES = {
+    str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
+}
+_FORMATS = {
+    str(value): value for value in vars(torch).values() if isinstance(value, torch.memory_format | torch.layout)
+}
+_DEVICE = re.compile(r"(cpu|cuda|meta|mps|xpu|npu|hpu)(:[0-9]{1,3})?")
+_OPS = frozenset({"placeholder", "get_attr", "call_module", "call_method", "call_function", "output"})
+
+
+def to_json(graph: fx.Graph) -> list[dict[str, Any]]:
+    """The nodes of a graph as JSON data. Raises ArtifactError FYC-A07 for what `from_json` would not accept."""
+    nodes = [_node_to_json(node) for node in graph.nodes]
+    from_json(nodes)
+    return nodes
+
+
+def _node_to_json(node: fx.Node) -> dict[str, Any]:
+    target: Any = node.target
+    if node.op == "call_function":
+        target = allowlist.function_name(target)
+        if target is None:
+            raise refuse(f"{node.target} is not on the list of functions a graph may call", node.name)
+    return {
+        "op": node.op,
+        "name": node.name,
+        "target": target,
+        "args": [_encode(a, node.name) for a in node.args],
+        "kwargs": {k: _encode(v, node.name) for k, v in node.kwargs.items()},
+    }
+
+
+def _encode(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, tuple | list):
+        return {"list" if isinstance(value, list) else "tuple": [_encode(v, where) for v in value]}
+    if isinstance(value, dict):
+        return {"dict": [[k, _encode(v, where)] for k, v in value.items()]}
+    if isinstance(value, slice):
+        return {"slice": [_encode(v, where) for v in (value.start, value.stop, value.step)]}
+    if value is ...:
+        return {"ellipsis": True}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"device": str(value)}
+    if isinstance(value, torch.memory_format | torch.layout):
+        return {"format": str(value)}
+    raise refuse(f"an argument of type {type(value).__name__} cannot be stored", where)
+
+
+def from_json(nodes: Any) -> fx.Graph:
+    """Build the graph that `to_json` described. Raises ArtifactError FYC-A07 for anything that is not allowed."""
+    from fyc.ir.tracer import new_graph
+
+    if not isinstance(nodes, list) or not 0 < len(nodes) <= MAX_NODES:
+        raise refuse("a graph is a list of 1 to 10000 nodes", "")
+    reader = _Reader(new_graph())
+    for data in nodes:
+        reader.read(data)
+    if reader.last != "output":
+        raise refuse("a graph ends with its output", "")
+    return reader.graph
+
+
+class _Reader:
+    """Builds a graph node by node, checking each."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self.graph = graph
+        self.nodes: dict[str, fx.Node] = {}
+        self.parameters: set[str] = set()
+        self.defaults = False
+        self.last = "placeholder"
+
+    def read(self, data: Any) -> None:
+        if not isinstance(data, dict) or set(data) != {"op", "name", "target", "args", "kwargs"}:
+            raise refuse("a node has the keys op, name, target, args and kwargs", "")
+        op, name = data["op"], data["name"]
+        if not isinstance(op, str) or op not in _OPS:
+            raise refuse(f"unknown operation {op!r:.60}", "")
+        if not is_identifier(name) or name in self.nodes:
+            raise refuse(f"{name!r:.60} is no name for a node", "")
+        if self.last == "output" or (op == "placeholder" and self.last != "placeholder"):
+            raise refuse("inputs come first and the output last", name)
+        args, kwargs = self._arguments(data, name)
+        target = self._target(op, data["target"], args, kwargs, name)
+        node = self.graph.create_node(op, target, args, kwargs, name=name)
+        if node.name != name:
+            raise refuse(f"{name!r} is no name for a node", name)
+        self.nodes[name] = node
+        self.last = op
+
+    def _arguments(self, data: dict[str, Any], name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = data["args"], data["kwargs"]
+        if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) + len(kwargs) > MAX_ITEMS:
+            raise refuse("args is a list and kwargs an object", name)
+        for key in kwargs:
+            if not is_identifier(key):
+                raise refuse(f"{key!r:.60} is no name for an argument", name)
+        decoded = tuple(self._decode(a, 0, name) for a in args)
+        return decoded, {key: self._decode(v, 0, name) for key, v in kwargs.items()}
+
+    def _target(self, op: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+        if not isinstance(target, str) or len(target) > MAX_STRING:
+            raise refuse("a target is a short string", name)
+        if op == "placeholder":
+            return self._parameter(target, args, kwargs, name)
+        if op == "output":
+            if target != "output" or len(args) != 1 or kwargs:
+                raise refuse("the output has one argument", name)
+            return target
+        if op in ("get_attr", "call_module"):
+            if _PATH.fullmatch(target) is None or any(keyword.iskeyword(part) for part in target.split(".")):
+                raise refuse(f"{target!r:.60} is no path of a module", name)
+            if op == "get_attr" and (args or kwargs):
+                raise refuse("an attribute takes no arguments", name)
+            return target
+        if op == "call_method":
+            if target not in allowlist.METHODS or not args:
+                raise refuse(f"the method {target!r:.60} is not on the list of methods a graph may call", name)
+            return target
+        return self._function(target, args, kwargs, name)
+
+    def _function(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+        function = allowlist.function(target)
+        if function is None:
+            raise refuse(f"{target!r:.60} is not on the list of functions a graph may call", name)
+        if function is getattr and (len(args) != 2 or kwargs or args[1] not in allowlist.ATTRIBUTES):
+            raise refuse("getattr may only read a tensor's shape, dtype and the like", name)
+        return function
+
+    def _parameter(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> str:
+        starred = target.startswith("**")
+        plain = target[2:] if starred else target
+        if not is_identifier(plain) or plain in self.parameters or "**" in self.parameters:
+            raise refuse(f"{target!r:.60} is no name for an input", name)
+        if kwargs or len(args) > 1 or (starred and args):
+            raise refuse("an input has at most a default", name)
+        if args and not (args[0] is None or isinstance(args[0], bool | int | float | str)):
+            raise refuse("the default of an input is a plain value", name)
+        if self.defaults and not args and not starred:
+            raise refuse("an input without a default comes after one with a default", name)
+        self.defaults = self.defaults or bool(args)
+        self.parameters |= {plain, "**"} if starred else {plain}
+        return target
+
+    def _decode(self, value: Any, depth: int, where: str) -> Any:
+        if depth > MAX_DEPTH:
+            raise refuse("an argument is nested too deeply", where)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            if not -_INT64 <= value < _INT64:
+                raise refuse("an integer is out of range", where)
+            return value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise refuse("a number is not finite", where)
+            return value
+        if isinstance(value, str):
+            if len(value) > MAX_STRING or not value.isprintable():
+                raise refuse("a string is too long or not printable", where)
+            return value
+        if isinstance(value, dict) and len(value) == 1:
+            ((kind, content),) = value.items()
+            return self._tagged(kind, content, depth, where)
+        raise refuse("an argument is not understood", where)
+
+    def _tagged(self, kind: Any, content: Any, depth: int, where: str) -> Any:
+        if kind in ("tuple", "list", "slice", "dict"):
+            return self._nested(kind, content, depth, where)
+        if kind == "ellipsis" and content is True:
+            return ...
+        if isinstance(content, str):
+            if kind == "node" and content in self.nodes:
+                return self.nodes[content]
+            if kind == "float" and content in ("inf", "-inf", "nan"):
+                return float(content)
+            if kind == "dtype" and content in _DTYPES:
+                return _DTYPES[content]
+            if kind == "format" and content in _FORMATS:
+                return _FORMATS[content]
+            if kind == "device" and _DEVICE.fullmatch(content):
+                return torch.device(content)
+        raise refuse(f"an argument of kind {kind!r:.60} is not understood", where)
+
+    def _nested(self, kind: str, content: Any, depth: int, where: str) -> Any:
+        if not isinstance(content, list) or len(content) > MAX_ITEMS:
+            raise refuse(f"a {kind} is a list of items", where)
+        if kind == "dict":
+            return dict(self._item(pair, depth, where) for pair in content)
+        parts = [self._decode(v, depth + 1, where) for v in content]
+        if kind == "slice":
+            if len(parts) != 3:
+                raise refuse("a slice has three parts", where)
+            return slice(*parts)
+        return tuple(parts) if kind == "tuple" else parts
+
+    def _item(self, pair: Any, depth: int, where: str) -> tuple[str, Any]:
+        if not isinstance(pair, list) or len(pair) != 2 or not is_identifier(pair[0]):
+            raise refuse("a dict is a list of [name, value] pairs", where)
+        return pair[0], self._decode(pair[1], depth + 1, where)
+
+
+def is_identifier(name: Any) -> bool:
+    """Whether `name` is a plain python identifier that generated code can use."""
+    if not isinstance(name, str) or _IDENTIFIER.fullmatch(name) is None:
+        return False
+    return not keyword.iskeyword(name) and name != "self" and not name.startswith("__")
+
+
+def is_digest(text: Any) -> bool:
+    """Whether `text` looks like a SHA-256 in hex, or is empty."""
+    return isinstance(text, str) and (text == "" or _DIGEST.fullmatch(text) is not None)
+
+
+def signature(data: Any) -> dict[str, Any]:
+    """Check and return the part of a graph file that says what it was traced from."""
+    if not isinstance(data, dict) or set(data) != {"source", "digest", "opaque", "reason"}:
+        raise refuse("a signature has the keys source, digest, opaque and reason", "signature")
+    strings = [data["source"], "" if data["reason"] is None else data["reason"]]
+    if any(not isinstance(s, str) or len(s) > 8 * MAX_STRING for s in strings):
+        raise refuse("source and reason are short strings", "signature")
+    if not is_digest(data["digest"]) or not isinstance(data["opaque"], bool):
+        raise refuse("digest is a SHA-256 in hex and opaque a boolean", "signature")
+    return data
+
+
+def refuse(why: str, where: str) -> ArtifactError:
+    """The error for a graph that holds what fyc does not allow."""
+    return ArtifactError(
+        "FYC-A07",
+        "a graph was refused: it holds what fyc does not allow",
+        where=where,
+        why=why,
+        next="get the artifact again from where it was made; do not edit graph files",
+    )
+
+
