@@ -12,6 +12,7 @@ Example, for a model that does not fit in memory:
 """
 
 from fyc.models.checkpoint import Checkpoint, file_digest, read_checkpoint
+from fyc.models.memory import peak_memory_bytes, return_freed_memory
 from fyc.models.names import tied_aliases
 from fyc.models.plain import load_plain, load_tokenizer
 from fyc.models.safetensors_file import TensorInfo, check_finite
@@ -31,9 +32,11 @@ __all__ = [
     "open_checkpoint",
     "open_folder",
     "outer_paths",
+    "peak_memory_bytes",
     "read_checkpoint",
     "read_text",
     "release",
+    "return_freed_memory",
     "skeleton",
     "special_tokens",
     "tied_aliases",
