@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -12,21 +11,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from fyc.errors import ModelError
+from fyc.models.folder import missing_tensor, read_architecture, read_config, read_infos, unsupported
 from fyc.models.names import NameMatch, match_names, tied_aliases
-from fyc.models.safetensors_file import CHUNK, TensorInfo, check_finite, read_header, read_tensor
+from fyc.models.safetensors_file import CHUNK, TensorInfo, check_finite, read_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 #: What a model folder may hold besides configuration and weights, and an artifact carries over.
 COMPANIONS = (
     "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
@@ -96,7 +94,7 @@ class Checkpoint:
         wanted = list(dict.fromkeys(names))
         for name in wanted:
             if name not in self.tensors:
-                raise _missing(self.folder, name)
+                raise missing_tensor(self.folder, name)
         if not self.streaming:
             return {name: _converted(self._whole[name], dtype, device) for name in wanted}
         places = sorted(((self.tensors[name], name) for name in wanted), key=lambda item: _place(item[0]))
@@ -126,7 +124,7 @@ class Checkpoint:
         )
         for name in sorted(report["missing_keys"]):
             if name not in self.computed:
-                raise _missing(self.folder, name)
+                raise missing_tensor(self.folder, name)
         state: dict[str, Tensor] = model.state_dict()
         for name, tensor in state.items():
             check_finite(tensor, name, str(self.folder))
@@ -146,15 +144,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         ModelError: FYC-M01 no model there, FYC-M02 a shard or tensor is missing, FYC-M03 a damaged file,
             FYC-M05 a configuration that fyc does not support.
     """
-    config = _read_config(folder)
-    architecture = _architecture(folder, config)
-    infos, files = _read_infos(folder)
+    config = read_config(folder)
+    architecture = read_architecture(folder, config)
+    infos, files = read_infos(folder)
     model = build_skeleton(config, architecture, config.dtype or torch.float32, str(folder))
     match = match_names(model, infos)
     tensors = _model_tensors(model, match, infos)
     _check_shapes(model, tensors, folder, match)
     if match.missing:
-        raise _missing(folder, match.missing[0], len(match.missing))
+        raise missing_tensor(folder, match.missing[0], len(match.missing))
     untied = match.renames_only and _stored_untied(model, match, infos)
     aliases = {} if untied else tied_aliases(model)
     kept = {name: info for name, info in tensors.items() if name not in aliases}
@@ -163,9 +161,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def build_skeleton(
-    config: PreTrainedConfig, architecture: str, dtype: torch.dtype, where: str
-) -> PreTrainedModel:
+def build_skeleton(config: PreTrainedConfig, architecture: str, dtype: torch.dtype, where: str) -> PreTrainedModel:
     """A model of this configuration on the meta device, in eval mode, with its tied weights tied.
 
     Parameters that transformers keeps in float32 (`_keep_in_fp32_modules`) are float32 here too.
@@ -175,8 +171,10 @@ def build_skeleton(
         with torch.device("meta"):
             model = cls._from_config(copy.deepcopy(config), dtype=dtype)
     except Exception as error:
-        raise _unsupported(
-            where, f"transformers cannot build {architecture} from this configuration", f"{type(error).__name__}: {error}"
+        raise unsupported(
+            where,
+            f"transformers cannot build {architecture} from this configuration",
+            f"{type(error).__name__}: {error}",
         ) from error
     _keep_float32(model, dtype)
     return model.eval()
@@ -191,129 +189,7 @@ def _keep_float32(model: PreTrainedModel, dtype: torch.dtype) -> None:
                 parameter.data = parameter.data.to(kept)
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(
-            "FYC-M01",
-            "the folder holds no Hugging Face model: it has no config.json",
-            where=str(folder),
-            next="give a folder as `save_pretrained` writes it, a hub id, or a .gguf file",
-        )
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise ValueError("it is not a JSON object")  # noqa: TRY004
-    except (ValueError, RecursionError) as error:
-        raise _unsupported(str(path), "config.json cannot be read", str(error)) from error
-    _refuse_quantized(path, raw)
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise _unsupported(str(path), "transformers does not accept config.json", str(error)) from error
-
-
-def _refuse_quantized(path: Path, raw: dict[str, Any]) -> None:
-    quantization = raw.get("quantization_config")
-    if not quantization:
-        return
-    method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
-    if method == "fyc":
-        raise ModelError(
-            "FYC-M05",
-            "this is an fyc artifact, not a source model",
-            where=str(path.parent),
-            why="a converted model cannot be converted again",
-            next="put all passes into one recipe and convert the original model",
-        )
-    raise ModelError(
-        "FYC-M05",
-        f"the checkpoint is already quantized (quant_method {method!r})",
-        where=str(path),
-        why="fyc converts floating-point weights",
-        next="use the original checkpoint in float32, bfloat16 or float16",
-    )
-
-
-def _architecture(folder: Path, config: PreTrainedConfig) -> str:
-    named = list(config.architectures or [])
-    where = str(folder / "config.json")
-    if len(named) != 1:
-        raise _unsupported(
-            where,
-            "config.json does not name the model class",
-            f"`architectures` is {named}, one name is needed",
-            'add it, for example "architectures": ["LlamaForCausalLM"]',
-        )
-    cls = getattr(transformers, named[0], None)
-    if not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
-        raise _unsupported(
-            where,
-            f"transformers {transformers.__version__} has no model class {named[0]}",
-            "fyc never runs code that comes with a checkpoint",
-            "use a model whose class is part of transformers, or another version of transformers",
-        )
-    return named[0]
-
-
-def _read_infos(folder: Path) -> tuple[dict[str, TensorInfo], tuple[Path, ...]]:
-    if (folder / INDEX).is_file():
-        return _read_sharded(folder)
-    single = folder / WEIGHTS
-    if single.is_file():
-        return read_header(single), (single,)
-    pickled = sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.pth"), *folder.glob("*.pt")])
-    if pickled:
-        raise ModelError(
-            "FYC-M02",
-            "the folder holds no safetensors",
-            where=str(folder),
-            why=f"{pickled[0].name} is a pickle, which can execute code when it is loaded; fyc does not read it",
-            next="if you trust it, load the model with transformers and call `save_pretrained` on it",
-        )
-    loose = sorted(path.name for path in folder.glob("*.safetensors"))
-    raise ModelError(
-        "FYC-M02",
-        f"neither {WEIGHTS} nor {INDEX} is there",
-        where=str(folder),
-        why=f"the folder does hold {loose[0]}: the index of its shards is missing" if loose else "",
-        next="download the whole model again",
-    )
-
-
-def _read_sharded(folder: Path) -> tuple[dict[str, TensorInfo], tuple[Path, ...]]:
-    index = folder / INDEX
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        pairs = sorted((str(file), str(name)) for name, file in weight_map.items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _bad_index(index, f"it holds no weight map ({error})") from error
-    infos: dict[str, TensorInfo] = {}
-    files: list[Path] = []
-    for label, group in groupby(pairs, key=lambda pair: pair[0]):
-        if label != Path(label).name or label in ("", "..", ".") or "\\" in label or "\0" in label:
-            raise _bad_index(index, f"{label!r} is not a plain file name")
-        file = folder / label
-        if not file.is_file():
-            raise ModelError(
-                "FYC-M02",
-                f"the shard {label} is missing",
-                where=str(folder),
-                why=f"{INDEX} names it",
-                next="download the whole model again",
-            )
-        header = read_header(file)
-        files.append(file)
-        for _, name in group:
-            if name not in header:
-                raise _missing(folder, name, file=label)
-            infos[name] = header[name]
-    return infos, tuple(files)
-
-
-def _model_tensors(
-    model: PreTrainedModel, match: NameMatch, infos: Mapping[str, TensorInfo]
-) -> dict[str, TensorInfo]:
+def _model_tensors(model: PreTrainedModel, match: NameMatch, infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     if not match.renames_only:
         return {
             name: TensorInfo(Path(), name, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
@@ -328,15 +204,13 @@ def _model_tensors(
     return found
 
 
-def _check_shapes(
-    model: PreTrainedModel, tensors: Mapping[str, TensorInfo], folder: Path, match: NameMatch
-) -> None:
+def _check_shapes(model: PreTrainedModel, tensors: Mapping[str, TensorInfo], folder: Path, match: NameMatch) -> None:
     if not match.renames_only:
         return
     for name, expected in model.state_dict().items():
         if name in tensors and tensors[name].shape != tuple(expected.shape):
             info = tensors[name]
-            raise _unsupported(
+            raise unsupported(
                 str(info.file),
                 f"tensor {name} does not fit the configuration",
                 f"the file has shape {list(info.shape)}, {folder / 'config.json'} asks for {list(expected.shape)}",
@@ -353,7 +227,7 @@ def _stored_untied(model: PreTrainedModel, match: NameMatch, infos: Mapping[str,
     ]
     different = [not _same_bytes(a, b) for a, b in pairs]
     if any(different) and not all(different):
-        raise _unsupported(
+        raise unsupported(
             str(model.config.name_or_path),
             "some tensors that the configuration ties are stored with different values",
             f"{pairs[different.index(True)][0].name} differs from the tensor it is tied to",
@@ -385,29 +259,5 @@ def _converted(tensor: Tensor, dtype: torch.dtype | None, device: torch.device |
     return tensor.detach().to(device, dtype if tensor.is_floating_point() else None, copy=True)
 
 
-def _missing(folder: Path, name: str, count: int = 1, file: str = "") -> ModelError:
-    others = f" and {count - 1} more" if count > 1 else ""
-    return ModelError(
-        "FYC-M02",
-        f"tensor {name}{others} is missing",
-        where=str(folder / file),
-        why="the index names it but the shard does not hold it" if file else "the model needs it, no weight file has it",
-        next="download the whole model again, or check `architectures` in config.json: a checkpoint saved without its "
-        "head lacks the head's tensors",
-    )
-
-
 def _unreadable(file: Path, error: OSError) -> ModelError:
-    return ModelError(
-        "FYC-M03", f"{file.name} cannot be read", where=str(file), why=error.strerror or str(error)
-    )
-
-
-def _bad_index(index: Path, why: str) -> ModelError:
-    return ModelError(
-        "FYC-M03", f"{index.name} is damaged", where=str(index), why=why, next="download the whole model again"
-    )
-
-
-def _unsupported(where: str, what: str, why: str, next: str = "use a model that transformers itself loads") -> ModelError:
-    return ModelError("FYC-M05", what, where=where, why=why, next=next)
+    return ModelError("FYC-M03", f"{file.name} cannot be read", where=str(file), why=error.strerror or str(error))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 import sys
+from pathlib import Path
 
 #: `M_MMAP_THRESHOLD` of glibc's malloc.h.
 _MMAP_THRESHOLD = -3
@@ -26,10 +28,13 @@ def return_freed_memory(threshold: int = 1 << 20) -> bool:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has had resident so far, in bytes (VmHWM); 0 where that is not known."""
-    if sys.platform == "win32":
-        return 0
-    import resource
+    """The most memory this process has had resident so far, in bytes; 0 where the system does not tell."""
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    if sys.platform == "darwin":
+        import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 0

@@ -11,6 +11,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange, WeightConverter, WeightRenaming, rename_source_key
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -68,10 +69,13 @@ def tied_aliases(model: PreTrainedModel) -> dict[str, str]:
 
     Both the ties transformers declares and tensors that are one object under several names count.
     """
-    declared = dict(model.all_tied_weights_keys)
+    declared: dict[str, str] = dict(model.all_tied_weights_keys)
     first: dict[int, str] = {}
     aliases: dict[str, str] = {}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    named: list[tuple[str, Tensor]] = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
     for name, tensor in sorted(named, key=lambda item: item[0] in declared):
         canonical = first.setdefault(id(tensor), name)
         if canonical != name:

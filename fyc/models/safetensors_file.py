@@ -180,7 +180,7 @@ def _allocate(count: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _fill(stream: FileIO, raw: torch.Tensor, info: TensorInfo) -> None:
-    view = memoryview(raw.view(torch.uint8).numpy())
+    view = memoryview(raw.view(torch.uint8).numpy())  # type: ignore[arg-type]
     while view:
         count = stream.readinto(view)
         if not count:

@@ -115,8 +115,8 @@ def materialize(
             floating = slot.tensor.is_floating_point()
             target = slot.tensor.dtype if dtype is None or slot.tensor.dtype != model.dtype else dtype
             groups.setdefault(target if floating else None, []).append(name)
-    for target, names in groups.items():
-        real.update(checkpoint.read(names, dtype=target, device=device))
+    for read_dtype, names in groups.items():
+        real.update(checkpoint.read(names, dtype=read_dtype, device=device))
     left = []
     for slot in slots:
         name = aliases.get(slot.name, slot.name)

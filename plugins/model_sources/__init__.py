@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fyc.hookspecs import hookimpl
-from fyc.models import ModelSource
 from fyc_plugins.model_sources.folder import FolderSource
 from fyc_plugins.model_sources.gguf import GgufSource
 from fyc_plugins.model_sources.hub import HubSource
+
+from fyc.hookspecs import hookimpl
+from fyc.models import ModelSource
 
 __all__ = ["FolderSource", "GgufSource", "HubSource", "fyc_register_model_sources"]
 

@@ -128,6 +128,4 @@ def _plain_copy(model: PreTrainedModel, path: Path) -> PreTrainedModel:
 
 
 def _damaged(path: Path, why: str) -> ModelError:
-    return ModelError(
-        "FYC-M03", f"{path.name} is damaged", where=str(path), why=why, next="get the file again"
-    )
+    return ModelError("FYC-M03", f"{path.name} is damaged", where=str(path), why=why, next="get the file again")
