@@ -29,6 +29,7 @@ from fyc.artifact import (
 )
 from fyc.engine.live import LiveModel
 from fyc.engine.prepare import RunPlan
+from fyc.engine.plots import draw_modules
 from fyc.engine.report import report_text
 from fyc.errors import PassError
 from fyc.ir import BlockGraph
@@ -96,7 +97,8 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
         metrics=dict(outcome.metrics),
         files={},
     )
-    write_text(folder / "report.md", report_text(manifest, folder))
+    picture = "modules.svg" if draw_modules(manifest.modules, folder / "modules.svg") else None
+    write_text(folder / "report.md", report_text(manifest, folder, picture))
     files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = manifest.model_copy(update={"files": files})
     write_text(folder / "fyc.json", manifest.to_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 from fyc.artifact import Manifest, ModuleEntry
 
 
-def report_text(manifest: Manifest, folder: Path) -> str:
+def report_text(manifest: Manifest, folder: Path, picture: str | None) -> str:
     """Markdown for people; the same manifest gives the same text."""
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     source = manifest.source
@@ -25,6 +25,8 @@ def report_text(manifest: Manifest, folder: Path) -> str:
         "transformers refuses it.",
         "",
     ]
+    if picture is not None:
+        lines += [f"![output error and extra columns of every converted module]({picture})", ""]
     if manifest.metrics:
         lines += ["## Measured", "", "| metric | value |", "|---|---|"]
         lines += [f"| {name.replace('_', ' ')} | {value:.6g} |" for name, value in sorted(manifest.metrics.items())]
