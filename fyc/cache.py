@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -90,3 +91,9 @@ def check_free(folder: Path, needed: int) -> None:
             "FYC-S01", f"{needed / 1e9:.1f} GB of disk are needed, {free / 1e9:.1f} GB are free",
             where=str(folder), next="free some space, or set FYC_CACHE to a folder on another disk",
         )  # fmt: skip
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,6 +8,7 @@ FycError
 ├── TraceError (exit 3)         FYC-G..   a model that cannot be traced
 ├── PassError (exit 4)          FYC-X..   a pass, or the recipe's `verify:` gate, failed
 ├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
+├── AssetError (exit 8)         FYC-D..   a demo model or text cannot be fetched
 ├── ResourceError (exit 6)      FYC-S..   not enough memory or disk
 └── Interrupted (exit 130)      FYC-I..   stopped by the user; can be resumed
 """
@@ -49,6 +50,9 @@ CODES: dict[str, str] = {
     "FYC-G06": "a block was called with a value its graph was not made for",
     "FYC-G07": "a graph is not well formed or does not fit its module",
     "FYC-G08": "the state between two blocks cannot be saved",
+    "FYC-D01": "no asset has this name",
+    "FYC-D02": "an asset cannot be fetched",
+    "FYC-D03": "an asset is damaged, or is not what was published",
     "FYC-X01": "a pass failed",
     "FYC-X02": "the verify gate was missed",
     "FYC-X03": "a pass left something in the model that it may not leave",
@@ -142,6 +146,12 @@ class ArtifactError(FycError):
     """An artifact is damaged, refused, or would lose information."""
 
     exit_code = 5
+
+
+class AssetError(FycError):
+    """A demo model or text cannot be had."""
+
+    exit_code = 8
 
 
 class ResourceError(FycError):

@@ -11,7 +11,7 @@ Example, for a model that does not fit in memory:
         release(model, path)
 """
 
-from fyc.models.checkpoint import Checkpoint, file_digest, read_checkpoint
+from fyc.models.checkpoint import Checkpoint, read_checkpoint
 from fyc.models.memory import peak_memory_bytes, return_freed_memory
 from fyc.models.names import tied_aliases
 from fyc.models.plain import load_plain, load_tokenizer
@@ -25,7 +25,6 @@ __all__ = [
     "ModelSource",
     "TensorInfo",
     "check_finite",
-    "file_digest",
     "load_plain",
     "load_tokenizer",
     "materialize",

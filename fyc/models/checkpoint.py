@@ -17,6 +17,7 @@ import torch
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from fyc.cache import file_digest
 from fyc.errors import ModelError
 from fyc.models.folder import missing_tensor, read_architecture, read_config, read_infos, unsupported
 from fyc.models.names import NameMatch, match_names, tied_aliases
@@ -129,12 +130,6 @@ class Checkpoint:
         for name, tensor in state.items():
             check_finite(tensor, name, str(self.folder))
         return state
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

