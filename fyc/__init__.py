@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fyc import ir as ir
     from fyc.api import convert as convert
     from fyc.errors import ArtifactError as ArtifactError
+    from fyc.errors import AssetError as AssetError
     from fyc.errors import FycError as FycError
     from fyc.errors import Interrupted as Interrupted
     from fyc.errors import ModelError as ModelError
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ArtifactError": "fyc.errors",
+    "AssetError": "fyc.errors",
     "Block": "fyc.passes",
     "Finding": "fyc.passes",
     "FycError": "fyc.errors",

@@ -1,12 +1,12 @@
 """Teaches transformers' `from_pretrained` to load fyc artifacts, without importing transformers or torch.
 
-`fyc.loading.quantizer` registers the quantization method, and needs `transformers.modeling_utils`. Every way
-to a `from_pretrained` imports that module, so a one-shot import hook registers right after it was executed.
+The quantization method `fyc` is registered as soon as `transformers.quantizers.auto` has been executed, by a one-shot
+import hook. What is registered are stand-ins: the real classes import most of fyc and of transformers, which cannot be
+done while transformers itself is being imported, so they follow when an artifact is loaded.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
 import warnings
@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
-TARGET = "transformers.modeling_utils"
+TARGET = "transformers.quantizers.auto"
+METHOD = "fyc"
 
 
 class _AfterImport(MetaPathFinder):
@@ -36,25 +38,47 @@ class _AfterImport(MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module
             execute(module)
-            _register()
+            _register(module)
 
         loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
 def install() -> None:
-    """Register now if transformers' model code is loaded already, else as soon as it is."""
+    """Register now if transformers' quantizers are loaded already, else as soon as they are."""
     module = sys.modules.get(TARGET)
-    if module is not None and not getattr(module.__spec__, "_initializing", False):
-        _register()
+    if module is not None:
+        _register(module)
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
 
 
-def _register() -> None:
+def _register(auto: Any) -> None:
+    """Register the stand-ins; `auto` is transformers' module."""
     try:
-        importlib.import_module("fyc.loading.quantizer")
+        if METHOD in auto.AUTO_QUANTIZER_MAPPING:
+            return
+        from transformers.quantizers.base import HfQuantizer
+        from transformers.utils.quantization_config import QuantizationConfigMixin
+
+        class Quantizer(HfQuantizer):  # type: ignore[misc]
+            """Becomes a `fyc.loading.quantizer.FycQuantizer` when it is made."""
+
+            def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+                from fyc.loading.quantizer import FycQuantizer
+
+                return FycQuantizer(*args, **kwargs)
+
+        class Config(QuantizationConfigMixin):  # type: ignore[misc]
+            """Becomes a `fyc.loading.quantizer.FycConfig` when it is read."""
+
+            @classmethod
+            def from_dict(cls, *args: Any, **kwargs: Any) -> Any:
+                from fyc.loading.quantizer import FycConfig
+
+                return FycConfig.from_dict(*args, **kwargs)
+
+        auto.register_quantization_config(METHOD)(Config)
+        auto.register_quantizer(METHOD)(Quantizer)
     except Exception as error:  # someone else's `import transformers` must not fail because of fyc
-        warnings.warn(
-            f"fyc cannot teach transformers to load its artifacts: {error!r}; use fyc.load()", stacklevel=2
-        )
+        warnings.warn(f"fyc cannot teach transformers to load its artifacts: {error!r}", stacklevel=2)

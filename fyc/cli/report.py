@@ -18,7 +18,7 @@ def show_plan(plan: Mapping[str, Any]) -> None:
         {
             "model": f"{plan['model']} ({plan['architecture']}, {plan['dtype']})",
             "output": plan["output"],
-            "blocks": f"{plan['blocks']} of {plan['structures']} kinds",
+            "blocks": f"{plan['blocks']} ({plan['structures']} distinct)",
             "calibration": f"{plan['calibration_tokens']} tokens",
             "source size": human_bytes(plan["source_bytes"]),
             "size afterwards": f"about {human_bytes(plan['predicted_size_bytes'])}",

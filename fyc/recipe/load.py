@@ -210,7 +210,8 @@ def _describe(
         )
     else:
         message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        given = "" if isinstance(item["input"], (dict, list)) else f", not {json.dumps(item['input'])}"
+        scalar = item["input"] is None or isinstance(item["input"], (str, int, float))
+        given = "" if not scalar else f", not {json.dumps(item['input'])}"
         what = f"`{dotted}` {message}{given}" if dotted else message
         error = RecipeError("FYC-R03", what, where=source.where(path))
     return source.order(path), error

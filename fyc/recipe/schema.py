@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 from ruamel.yaml import YAML
 
 from fyc.recipe.source import RecipeSource
@@ -92,13 +92,19 @@ class Recipe(_Part):
 
     _source: RecipeSource | None = PrivateAttr(default=None)
 
-    @model_validator(mode="after")
-    def _has_work_and_text(self) -> Recipe:
-        if not self.passes:
-            raise ValueError("`passes` is empty: a recipe needs at least one pass")
-        if self.verify is not None and self.calibration is None:
-            raise ValueError("`verify` measures on the calibration text, and the recipe has no `calibration`")
-        return self
+    @field_validator("passes")
+    @classmethod
+    def _has_work(cls, passes: tuple[PassUse, ...]) -> tuple[PassUse, ...]:
+        if not passes:
+            raise ValueError("is empty: a recipe needs at least one pass")
+        return passes
+
+    @field_validator("verify")
+    @classmethod
+    def _has_text(cls, verify: VerifySpec | None, info: ValidationInfo) -> VerifySpec | None:
+        if verify is not None and info.data.get("calibration", ...) is None:
+            raise ValueError("measures on the calibration text, and the recipe has no `calibration`")
+        return verify
 
     @property
     def source(self) -> RecipeSource | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fyc.ui.console import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
@@ -27,10 +30,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell_text(cell)) for cell in row))
-    out = console(sys.stdout)
-    if title:
-        out.print(Text(title, style="bold"))
-    out.print(table)
+    _print(table, title)
 
 
 def show_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
@@ -43,10 +43,16 @@ def show_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
     table.add_column(overflow="fold")
     for name, value in pairs.items():
         table.add_row(Text(name), Text(cell_text(value)))
+    _print(table, title)
+
+
+def _print(table: Table, title: str) -> None:
     out = console(sys.stdout)
-    if title:
-        out.print(Text(title, style="bold"))
-    out.print(table)
+    with out.capture() as captured:
+        if title:
+            out.print(title, style="bold", markup=False)
+        out.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def cell_text(value: Any) -> str:

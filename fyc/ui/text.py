@@ -33,8 +33,10 @@ def human_bytes(count: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration for people: `4.2 s`, `3:07`, `1:02:45`."""
-    if seconds < 60:
+    """A duration for people: `0.03 s`, `42.5 s`, `3:07`, `1:02:45`."""
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
