@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
+from transformers.modeling_utils import PreTrainedModel
 from transformers.quantizers.auto import (
     AUTO_QUANTIZATION_CONFIG_MAPPING,
     register_quantization_config,
@@ -26,9 +29,6 @@ from fyc.errors import ArtifactError
 from fyc.loading.bind import bind_blocks, changed_structures, check_numerically, read_graphs
 from fyc.loading.rebuild import get_tensor, persistent_tensors, replace_modules, set_tensor
 from fyc.plugins import load_plugins
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 METHOD = "fyc"
 _log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         self._graphs = read_graphs(artifact)
         source = ir.trace_model(model, is_leaf=host.trace_leaf, opaque="keep")
         self._changed = changed_structures(source, artifact)
-        replace_modules(model, artifact.manifest.replaced, host)
+        gone = replace_modules(model, artifact.manifest.replaced, host)
+        self._initializers = _initialize_as_before(model, gone)
         _add_guard_axis(model, artifact)
         _check_shapes(model, artifact)
         _forget_replaced_ties(model, artifact.manifest.aliases)
@@ -88,6 +89,8 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         del kwargs
         artifact = self._artifact
+        for owner in self._initializers:
+            del owner._init_weights
         guard = artifact.manifest.guard.name
         set_tensor(model, guard, get_tensor(model, guard).detach().squeeze(0))
         for alias, name in artifact.manifest.aliases.items():
@@ -153,6 +156,41 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact) -> None:
             why="; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""),
             next="the artifact was changed: convert the model again",
         )
+
+
+def _initialize_as_before(model: PreTrainedModel, gone: Mapping[str, nn.Module]) -> list[PreTrainedModel]:
+    """Let `_init_weights` see the modules it was written for.
+
+    transformers calls it on every module that is not a leaf, for buffers that no file stores; some of them reach
+    for the weights of their children (GPT-2: `module.c_proj.weight`), which a pass may have replaced. Returns the
+    models whose `_init_weights` was covered.
+    """
+    below: dict[nn.Module, list[tuple[nn.Module, str, nn.Module]]] = {}
+    for path, old in gone.items():
+        *above, name = path.split(".")
+        parent = model.get_submodule(".".join(above))
+        for depth in range(len(above) + 1):
+            below.setdefault(model.get_submodule(".".join(above[:depth])), []).append((parent, name, old))
+    owners = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    for owner in owners:
+        owner._init_weights = partial(_initialize, owner._init_weights, below)
+    return owners
+
+
+def _initialize(
+    initialize: Callable[[nn.Module], None],
+    below: Mapping[nn.Module, list[tuple[nn.Module, str, nn.Module]]],
+    module: nn.Module,
+) -> None:
+    places = below.get(module, [])
+    new = [parent._modules[name] for parent, name, _ in places]
+    for parent, name, old in places:
+        parent._modules[name] = old
+    try:
+        initialize(module)
+    finally:
+        for (parent, name, _), child in zip(places, new, strict=True):
+            parent._modules[name] = child
 
 
 def _forget_replaced_ties(model: PreTrainedModel, aliases: Mapping[str, str]) -> None:

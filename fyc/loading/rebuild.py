@@ -43,8 +43,10 @@ def resolve_class(replacement: Replacement, host: PluginHost) -> type[FycModule]
     )
 
 
-def replace_modules(root: nn.Module, replaced: Mapping[str, Replacement], host: PluginHost) -> None:
+def replace_modules(root: nn.Module, replaced: Mapping[str, Replacement], host: PluginHost) -> dict[str, nn.Module]:
     """Build every replacement on the meta device and put it in its place.
+
+    Returns the modules that gave way, by path.
 
     Args:
         root: the model skeleton.
@@ -54,11 +56,13 @@ def replace_modules(root: nn.Module, replaced: Mapping[str, Replacement], host: 
     Raises:
         ArtifactError: FYC-A04, FYC-A07 (class not allowed, constructor arguments or path refused).
     """
+    gone: dict[str, nn.Module] = {}
     for path, replacement in replaced.items():
         cls = resolve_class(replacement, host)
         try:
             with torch.device("meta"):
                 module = cls(**replacement.config)
+            old = _child(root, path)
             set_module(root, path, module)
         except (TypeError, ValueError, AttributeError, KeyError, RuntimeError, OverflowError) as error:
             raise ArtifactError(
@@ -69,6 +73,24 @@ def replace_modules(root: nn.Module, replaced: Mapping[str, Replacement], host: 
                 next="the manifest was changed, or the pass has another version: convert the model again",
             ) from error
         module.train(root.training)
+        if old is not None:
+            gone[path] = old
+    return gone
+
+
+def _child(root: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path, None if its parent has room for it.
+
+    Raises:
+        AttributeError: the parent does not exist, or has something under this name that is no module.
+    """
+    parent, _, name = path.rpartition(".")
+    module = root.get_submodule(parent)
+    if name in module._modules:
+        return module._modules[name]
+    if hasattr(module, name):
+        raise AttributeError(f"`{name}` of {type(module).__name__} is not a module")
+    return None
 
 
 def set_tensor(root: nn.Module, name: str, tensor: Tensor) -> None:

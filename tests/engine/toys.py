@@ -1,17 +1,28 @@
-"""Small real passes for the engine's tests: weight-only int8 rows, a clamp in the graph, surveys and branches."""
+"""Small real passes and models for the engine's tests: weight-only int8 rows, a clamp in the graph, surveys, branches.
+
+The module is a fyc plugin itself: `site()` is a folder that, put on `sys.path`, makes it an installed distribution.
+"""
 
 from __future__ import annotations
 
+import atexit
 import copy
 import dataclasses
-from collections.abc import Mapping
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from transformers.pytorch_utils import Conv1D
 
+import fyc
 from fyc import ir
+from fyc.artifact import Artifact
+from fyc.engine import RunPlan, convert, prepare
 from fyc.passes import (
     Block,
     FycModule,
@@ -25,6 +36,7 @@ from fyc.passes import (
     Survey,
 )
 from fyc.plugins import PluginHost, RegisteredPass, load_plugins
+from fyc.recipe import parse_recipe
 
 
 class RowInt8(FycModule):
@@ -41,10 +53,12 @@ class RowInt8(FycModule):
         return {"inputs": inputs, "outputs": outputs, "bias": self.bias is not None}
 
     @classmethod
-    def of(cls, linear: nn.Linear) -> RowInt8:
-        made = cls(linear.in_features, linear.out_features, linear.bias is not None)
-        made.scale = linear.weight.detach().abs().amax(1, keepdim=True).float() / 127
-        made.codes = (linear.weight.detach() / made.scale).round().to(torch.int8)
+    def of(cls, linear: nn.Linear | Conv1D) -> RowInt8:
+        weight = linear.weight.detach()
+        weight = weight.T if isinstance(linear, Conv1D) else weight
+        made = cls(weight.shape[1], weight.shape[0], linear.bias is not None)
+        made.scale = weight.abs().amax(1, keepdim=True).float() / 127
+        made.codes = (weight / made.scale).round().to(torch.int8).contiguous()
         made.bias = None if linear.bias is None else linear.bias.detach().clone()
         return made
 
@@ -116,7 +130,7 @@ class Rows(Pass[ClampOptions]):
         reports = []
         for group in ir.linear_groups(block.graph, block.module):
             limit = limits[group.input.name] * self.options.headroom
-            with block.graph.graph.inserting_after(group.input):
+            with block.graph.graph.inserting_after(_last_input(group.input)):
                 clamped = block.graph.graph.call_function(torch.clamp, (group.input, -limit, limit))
             for node, path in zip(group.nodes, group.paths, strict=True):
                 if ctx.selects(f"{block.path}.{path}"):
@@ -126,6 +140,13 @@ class Rows(Pass[ClampOptions]):
                     setattr(block.module.get_submodule(parent), leaf, RowInt8.of(linear))
                     reports.append(ModuleReport(f"{block.path}.{path}", "int8 rows", bits=8.0))
         return PassResult(reports, {"clamped": float(len(reports))})
+
+
+def _last_input(node: fx.Node) -> fx.Node:
+    """Where a node that reads this one can stand: behind the last placeholder, since a graph's inputs come first."""
+    while node.op == "placeholder" and node.next.op == "placeholder":
+        node = node.next
+    return node
 
 
 class RoundOptions(PassOptions):
@@ -163,29 +184,118 @@ class Round(Pass[RoundOptions]):
         return self._round(block.module, f"{block.path}.", ctx)
 
 
+@fyc.hookimpl
+def fyc_register_passes(register: Callable[[type[Pass[Any]]], None]) -> None:
+    register(Rows)
+    register(Round)
+
+
+def scratch() -> Path:
+    """A new folder that is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="fyc-toys-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def site() -> Path:
+    """A folder that holds the metadata of the distribution `fyc-toys`, whose entry point is this module."""
+    info = scratch() / "fyc_toys-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fyc-toys\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[fyc]\ntoys = toys\n", encoding="utf-8")
+    return info.parent
+
+
 def toy_host(*extra: type[Pass[Any]]) -> PluginHost:
-    """The installed plugins plus the toy passes."""
+    """The installed plugins plus passes that are not installed."""
     host = load_plugins()
-    toys = {cls.name: RegisteredPass(cls, "toys", "1", "toys") for cls in (Rows, Round, *extra)}
-    return dataclasses.replace(host, passes={**host.passes, **toys})
+    added = {cls.name: RegisteredPass(cls, "extra", "1", "extra") for cls in (Rows, Round, *extra)}
+    return dataclasses.replace(host, passes={**added, **host.passes, **{c.name: added[c.name] for c in extra}})
 
 
-def toy_model(folder: Path, **config: Any) -> Path:
-    """Save a tiny random Llama with a word-level tokenizer, and a text it can read; returns the folder."""
+_LLAMA = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "tie_word_embeddings": True, "initializer_range": 0.1,
+    "bos_token_id": 1, "eos_token_id": None,
+}  # fmt: skip
+_PLAIN = {
+    "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 128, "initializer_range": 0.1, "init_std": 0.1, "pad_token_id": 0,
+}  # fmt: skip
+#: One model of every family that differs in how its weights are laid out: class name and configuration.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", _LLAMA),
+    "untied": ("LlamaForCausalLM", _LLAMA | {"tie_word_embeddings": False}),
+    "gpt2": ("GPT2LMHeadModel", {
+        "vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": 0.1,
+        "bos_token_id": 1, "eos_token_id": None,
+    }),
+    "opt": ("OPTForCausalLM", _PLAIN | {"ffn_dim": 48, "word_embed_proj_dim": 32, "eos_token_id": None}),
+    "bert": ("BertForMaskedLM", _PLAIN),
+    "albert": ("AlbertForMaskedLM", _PLAIN | {"embedding_size": 16, "num_hidden_layers": 3}),
+}  # fmt: skip
+
+
+def toy_model(folder: Path, family: str = "llama", **config: Any) -> Path:
+    """Save a tiny random model with a word-level tokenizer, and a text it can read; returns the folder."""
+    import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    settings = {
-        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 128, "tie_word_embeddings": True,
-    } | config  # fmt: skip
+    name, settings = FAMILIES[family]
+    cls = getattr(transformers, name)
     torch.manual_seed(1)
-    LlamaForCausalLM(LlamaConfig(**settings)).save_pretrained(folder)
+    cls(cls.config_class(**(settings | config))).save_pretrained(folder)
     vocabulary = {f"w{i}": i for i in range(63)} | {"[UNK]": 63}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(folder)
     generator = torch.Generator().manual_seed(2)
     words = torch.randint(0, 63, (2000,), generator=generator).tolist()
     (folder / "text.txt").write_text(" ".join(f"w{i}" for i in words), encoding="utf-8")
     return folder
+
+
+@functools.cache
+def model(family: str = "llama") -> Path:
+    """The folder of a toy model, made once a process: do not change it."""
+    return toy_model(scratch() / family, family)
+
+
+def recipe_text(folder: Path, *passes: str, verify: float | None = None, calibration: bool = True) -> str:
+    """A recipe for a toy model; each pass is a line of YAML such as `{use: toy-round, options: {digits: 1}}`."""
+    lines = ["schema: 1", f"model: {{source: {folder}}}"]
+    if calibration:
+        lines.append(f"calibration: {{text: {folder}/text.txt, samples: 4, length: 16}}")
+    lines += ["passes:", *(f"  - {item if item.startswith('{') else f'use: {item}'}" for item in passes)]
+    if verify is not None:
+        lines.append(f"verify: {{max_perplexity_increase: {verify}, samples: 2}}")
+    return "\n".join(lines) + "\n"
+
+
+def toy_plan(
+    folder: Path, output: Path, *passes: str, host: PluginHost | None = None, **options: Any
+) -> RunPlan:
+    """The plan of a run over a toy model; `options` are those of `recipe_text`."""
+    return prepare(parse_recipe(recipe_text(folder, *passes, **options)), host=host or toy_host(), output=output)
+
+
+@functools.cache
+def artifact(family: str = "llama", *passes: str) -> Artifact:
+    """An artifact made once a process: do not change it, `copied` gives one to change."""
+    return convert(toy_plan(model(family), scratch() / f"{family}-artifact", *(passes or ("toy-rows",))))
+
+
+def copied(made: Artifact, folder: Path) -> Path:
+    """A copy of an artifact that may be damaged."""
+    shutil.copytree(made.path, folder)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every hashed file of an artifact, and the manifest, by relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }

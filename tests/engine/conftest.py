@@ -1,0 +1,3 @@
+"""The toy passes are installed in every test of the engine."""
+
+from toy_fixtures import _toy_plugins  # noqa: F401
