@@ -1,0 +1,63 @@
+"""Peak memory (VmHWM) of `fyc convert` on a 2.2 GB bf16 checkpoint of random weights, calibrated with 64 x 512 tokens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from random_checkpoint import TINYLLAMA, write_checkpoint
+
+RECIPE = """\
+schema: 1
+model: {{source: {model}}}
+calibration: {{text: {model}/text.txt, samples: {samples}, length: 512}}
+passes:
+  - use: flatten-quant
+    options: {{weights: int8, activations: int8, expansion: 0.01, rounding: {rounding}}}
+"""
+
+
+def measure(model: Path, folder: Path, rounding: str, samples: int) -> dict[str, object]:
+    """Convert in a process of its own; its peak resident size comes from the kernel."""
+    recipe = folder / f"{rounding}.yaml"
+    recipe.write_text(RECIPE.format(model=model, rounding=rounding, samples=samples), encoding="utf-8")
+    output = folder / f"out-{rounding}"
+    command = [str(Path(sys.executable).with_name("fyc")), "convert", str(recipe), "-o", str(output), "--json"]
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr)
+    assert process.stdout is not None
+    data = json.loads(process.stdout.read() or b"{}")
+    _, status, usage = os.wait4(process.pid, 0)
+    shutil.rmtree(output, ignore_errors=True)
+    return {
+        "rounding": rounding,
+        "exit": os.waitstatus_to_exitcode(status),
+        "peak_gb": usage.ru_maxrss * 1024 / 1e9,
+        "seconds": time.monotonic() - started,
+        "size_bytes": data.get("size_bytes"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--rounding", nargs="+", default=["nearest", "gptq"])
+    parser.add_argument("--model", type=Path, help="a checkpoint that random_checkpoint.py wrote; made if not given")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        model = arguments.model or Path(scratch) / "llama-1.1b"
+        if arguments.model is None:
+            write_checkpoint(model, 4, TINYLLAMA)
+        rows = [measure(model, Path(scratch), rounding, arguments.samples) for rounding in arguments.rounding]
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
