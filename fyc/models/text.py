@@ -46,7 +46,13 @@ def read_text(spec: str | Path) -> str:
 
 
 def windows(
-    tokenizer: PreTrainedTokenizerBase, text: str, samples: int | None, length: int, *, offset: int = 0
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    samples: int | None,
+    length: int,
+    *,
+    offset: int = 0,
+    exact: bool = True,
 ) -> torch.Tensor:
     """Cut a text into windows that do not overlap.
 
@@ -59,6 +65,7 @@ def windows(
         samples: number of windows, or None for as many as there are.
         length: tokens in a window, at least 2.
         offset: tokens of the text to skip first.
+        exact: whether a text for fewer windows than `samples` is an error; if not, at least one window has to fit.
 
     Returns:
         Token ids, int64 [samples, length].
@@ -81,12 +88,13 @@ def windows(
         ids.extend(tokenizer(piece, add_special_tokens=False, verbose=False).input_ids)
         if needed is not None and len(ids) >= needed:
             break
-    count = (len(ids) - offset) // inner if samples is None else samples
+    whole = (len(ids) - offset) // inner
+    count = whole if samples is None or (whole < samples and not exact) else samples
     if count < 1 or len(ids) < offset + count * inner:
         raise RecipeError(
             "FYC-R07",
-            f"the text is too short: it has {len(ids)} tokens, {needed or offset + inner} are needed",
-            why=f"{samples or 1} windows of {inner} tokens, after skipping {offset}",
+            f"the text is too short: it has {len(ids)} tokens, {offset + max(count, 1) * inner} are needed",
+            why=f"{max(count, 1)} windows of {inner} tokens" + (f", after skipping {offset}" if offset else ""),
             next="give a longer text, or fewer or shorter windows",
         )
     body = torch.tensor(ids[offset : offset + count * inner], dtype=torch.int64).reshape(count, inner)
