@@ -63,7 +63,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     modules: list[str] = []
 
     def install_distribution(
-        distribution: str, entries: dict[str, str], *, group: str = "fyc", summary: str = "A test.", version: str = "1.0"
+        distribution: str,
+        entries: dict[str, str],
+        *,
+        group: str = "fyc",
+        summary: str = "A test.",
+        version: str = "1.0",
     ) -> Path:
         lines = [f"[{group}]"]
         for index, (name, source) in enumerate(entries.items()):

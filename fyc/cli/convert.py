@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fyc.cli.options import Device, Json, Offline, RecipeArgument, Revision, Threads
-from fyc.errors import Interrupted, RecipeError
+from fyc.cli.options import Device, Json, Offline, Progress, RecipeArgument, Revision, Threads
+from fyc.errors import FycError, Interrupted, RecipeError
 from fyc.ui.events import Event, EventSink
 from fyc.ui.progress import Mode
 
@@ -59,9 +60,7 @@ def convert(
         Path | None, typer.Option("--junit", metavar="FILE", help="With --check: write a JUnit XML report.")
     ] = None,
     json: Json = False,
-    progress: Annotated[
-        Mode, typer.Option("--progress", help="On stderr: bars, lines, JSON lines or warnings only.")
-    ] = "auto",
+    progress: Progress = "auto",
     dump_ir: Annotated[
         Path | None,
         typer.Option("--dump-ir", metavar="DIR", help="Write every block's graph after each pass."),
@@ -169,6 +168,7 @@ class _Job:
             if self.output is None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fyc-check-"))
                 self.output = Path(folder) / "out"
+                stack.enter_context(_output_is_dropped())
             self._checked(report)
         if json:
             print_json({"ok": True, "cases": report.as_dicts()})
@@ -185,6 +185,17 @@ class _Job:
             artifact, _ = self.run(plan)
             gate.detail = _gate_text(artifact.inspect()["metrics"])
             gate.skipped = recipe.verify is None
+
+
+@contextmanager
+def _output_is_dropped() -> Iterator[None]:
+    """The advice of a missed gate, when the rejected output is not kept."""
+    try:
+        yield
+    except FycError as error:
+        if error.code == "FYC-X02":
+            error.next = "relax the gate, or change the options; with -o DIR the rejected output is kept"
+        raise
 
 
 def _gate_text(metrics: dict[str, float]) -> str:

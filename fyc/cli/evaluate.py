@@ -2,8 +2,109 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
 import typer
+
+from fyc.cli.options import Device, Json, ModelArgument, Offline, Progress, Revision, Threads
+from fyc.ui.events import Event, EventSink
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    model: ModelArgument,
+    text: Annotated[str, typer.Option("--text", metavar="FILE", help="UTF-8 text, or asset:NAME.")],
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="MODEL", help="A reference, run on the same tokens.")
+    ] = None,
+    length: Annotated[int, typer.Option("--length", min=2, help="Tokens in a window; windows do not overlap.")] = 512,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Predict at most so many tokens; by default all.")
+    ] = None,
+    json: Json = False,
+    progress: Progress = "auto",
+    device: Device = "cpu",
+    threads: Threads = None,
+    revision: Revision = None,
+    offline: Offline = False,
+) -> None:
+    """Measure perplexity on a text.
+
+    \b
+    fyc eval out --text book.txt --against ./smollm2
+
+    With --against, both models predict the same tokens, and the difference comes with a 95 % interval.
+    """
+    from fyc.cli.runtime import print_json, set_up
+
+    set_up(threads=threads, offline=offline)
+    from fyc.evaluation import evaluate as measure
+    from fyc.ui.progress import progress as renderer
+
+    with renderer(progress) as show:
+        result = measure(
+            model,
+            text,
+            against=against,
+            length=length,
+            max_tokens=max_tokens,
+            device=device,
+            revision=revision,
+            offline=offline,
+            progress=_windows(show),
+        )
+    content = result.to_json()
+    if json:
+        print_json(content)
+    else:
+        _show(content)
+
+
+def _windows(show: EventSink) -> Callable[[str, int, int], None]:
+    """Turns "windows done" into the events that `fyc convert` uses for blocks."""
+    started = {"": 0.0}
+
+    def report(name: str, done: int, total: int) -> None:
+        from fyc.engine.progress import peak_memory_bytes
+
+        now = time.monotonic()
+        if name not in started:
+            started[name] = now
+            show(Event("sweep", {"pass": name, "phase": "evaluate", "blocks": total, "unit": "windows"}))
+        seconds = (now - started[name]) / max(1, done - 1)
+        data = {"pass": name, "phase": "evaluate", "index": done - 1, "total": total, "path": "windows"}
+        data |= {"seconds": seconds, "eta_seconds": seconds * (total - done), "peak_memory_bytes": peak_memory_bytes()}
+        show(Event("block", data))
+
+    return report
+
+
+def _show(content: dict[str, Any]) -> None:
+    from fyc.ui.tables import show_pairs
+
+    pairs = {
+        "model": content["model"],
+        "text": f"{content['text']} ({content['tokens']} tokens, {content['windows']} windows of {content['length']}, "
+        f"stride {content['stride']})",
+        "perplexity": _with_interval(content["perplexity"], content["interval"]),
+    }
+    if content["reference"] is not None:
+        pairs |= {
+            "against": content["reference"],
+            "its perplexity": f"{content['reference_perplexity']:.4f}",
+            "ratio": _with_interval(content["ratio"], content["ratio_interval"]),
+            "difference": _with_interval(content["difference"], content["difference_interval"]) + " nats a token",
+        }
+    show_pairs(pairs)
+
+
+def _with_interval(value: float, interval: list[float] | None) -> str:
+    if interval is None:
+        return f"{value:.4f}"
+    return f"{value:.4f} (95 %: {interval[0]:.4f} to {interval[1]:.4f})"

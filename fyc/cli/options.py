@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fyc.ui.progress import Mode
+
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Shipped recipes, and YAML files and folders below what was typed."""
@@ -38,6 +40,7 @@ ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="An artifact, a model folder, a GGUF file or a hub id.")
 ]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `fyc convert` wrote.")]
+Progress = Annotated[Mode, typer.Option("--progress", help="On stderr: bars, lines, JSON lines or warnings only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1.")]
 Threads = Annotated[

@@ -4,7 +4,7 @@ Kinds and their data (the same objects `--progress json` writes, one a line):
 
 ========= ==========================================================================================
 run       recipe, model, output, passes
-sweep     pass, phase ("survey", "run", "finish" or "verify"), blocks
+sweep     pass, phase ("survey", "run", "evaluate"), blocks (how many), unit ("blocks" if it is not there)
 block     pass, phase, index, total, path, seconds, eta_seconds, peak_memory_bytes
 metric    name, value
 warning   message, where

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO
@@ -80,10 +81,21 @@ class QuietProgress(_Base):
 
 
 class PlainProgress(_Base):
-    """One line an event, for logs."""
+    """One line an event, for logs; of blocks that finish within `interval` seconds of the last line, only the last."""
+
+    def __init__(self, stream: TextIO, interval: float = 1.0) -> None:
+        super().__init__(stream)
+        self.interval = interval
+        self._last = -interval
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        now = time.monotonic()
+        if event.kind == "block":
+            last = event.data["index"] + 1 == event.data["total"]
+            if not last and now - self._last < self.interval:
+                return
+            self._last = now
         if line := _line(event):
             self.write(line)
 
@@ -158,7 +170,7 @@ def _warning(data: Mapping[str, Any]) -> str:
 
 _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "run": lambda data: f"{data['model']}: {', '.join(data['passes'])} -> {data['output']}",
-    "sweep": lambda data: f"{data['pass']} {data['phase']}: {data['blocks']} blocks".lstrip(),
+    "sweep": lambda data: f"{data['pass']} {data['phase']}: {data['blocks']} {data.get('unit', 'blocks')}".lstrip(),
     "block": lambda data: f"  {data['index'] + 1}/{data['total']} {data['path']}: {_block_state(data)}",
     "metric": lambda data: f"{data['name']}: {data['value']:.6g}",
     "warning": _warning,

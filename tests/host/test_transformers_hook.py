@@ -27,8 +27,13 @@ def converted(tiny_model, tmp_path_factory):
     """An artifact, and the logits of `fyc.load` for one input."""
     folder = tmp_path_factory.mktemp("hook") / "out"
     recipe = parse_recipe("schema: 1\nmodel: {source: x}\npasses: [{use: flatten-quant}]\n")
-    fyc.convert(recipe, model=str(tiny_model), calibration=tiny_model / "text.txt", output=folder,
-                set=["calibration.length=32", "calibration.samples=4"])
+    fyc.convert(
+        recipe,
+        model=str(tiny_model),
+        calibration=tiny_model / "text.txt",
+        output=folder,
+        set=["calibration.length=32", "calibration.samples=4"],
+    )
     ids = torch.arange(1, 9)[None]
     with torch.no_grad():
         torch.save(fyc.load(folder)(ids).logits, folder.parent / "logits.pt")

@@ -125,7 +125,9 @@ def test_an_alias_bomb_is_refused():
 
 
 def test_all_mistakes_are_counted_and_the_first_in_the_file_comes_first():
-    error = refused(changed("seed: 7", "sed: 7").replace("samples: 64", "samples: x").replace("dtype: float32", "dtype: x"))
+    error = refused(
+        changed("seed: 7", "sed: 7").replace("samples: 64", "samples: x").replace("dtype: float32", "dtype: x")
+    )
     assert error.where == "r.yaml:2:35"
     assert "2 more" in error.why
     assert "r.yaml:3:1" in error.why
@@ -149,7 +151,12 @@ def test_a_recipe_without_passes_is_refused():
 
 def test_overrides_replace_values_and_make_missing_sections():
     text = changed("output: {dir: out/x}\n", "")
-    sets = ["passes.0.options.expansion=0.05", "calibration.samples=3", "output.dir=out/y", "passes.0.exclude=[lm_head]"]
+    sets = [
+        "passes.0.options.expansion=0.05",
+        "calibration.samples=3",
+        "output.dir=out/y",
+        "passes.0.exclude=[lm_head]",
+    ]
     recipe = parse_recipe(text, overrides=sets)
     assert recipe.passes[0].options["expansion"] == 0.05
     assert recipe.passes[0].exclude == ("lm_head",)
@@ -234,7 +241,7 @@ def test_any_text_is_read_or_refused(text):
     try:
         parse_recipe(text)
     except FycError as error:
-        assert error.code in {"FYC-R01", "FYC-R02", "FYC-R03"}
+        assert error.code in {"FYC-R01", "FYC-R02", "FYC-R03"}  # noqa: PT017
 
 
 @given(st.integers(0, len(GOOD) - 1), st.characters(codec="utf-8"))
@@ -242,4 +249,4 @@ def test_any_changed_character_is_read_or_refused(position, character):
     try:
         parse_recipe(GOOD[:position] + character + GOOD[position + 1 :], name="r.yaml")
     except FycError as error:
-        assert error.where.startswith("r.yaml")
+        assert error.where.startswith("r.yaml")  # noqa: PT017

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from fyc.recipe import ModulePatterns
 
-PATHS = [f"model.layers.{i}.{name}" for i in (0, 1, 10) for name in ("self_attn.q_proj", "mlp.up_proj", "mlp.down_proj")]
+PATHS = [
+    f"model.layers.{i}.{name}" for i in (0, 1, 10) for name in ("self_attn.q_proj", "mlp.up_proj", "mlp.down_proj")
+]
 PATHS += ["model.embed_tokens", "lm_head"]
 
 
