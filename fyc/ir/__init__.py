@@ -4,8 +4,9 @@ from fyc.ir.bind import bind, is_bound, unbind
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.blocks import find_blocks
 from fyc.ir.groups import LinearGroup, linear_groups, producer_norm
-from fyc.ir.model_graph import BlockCall, ModelGraph, trace_model
+from fyc.ir.model_graph import BlockCall, ModelGraph
 from fyc.ir.state import State
+from fyc.ir.trace_model import trace_model
 
 __all__ = [
     "BlockCall",

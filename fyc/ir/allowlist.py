@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fyc.ir import ops
 
 _TORCH = """
-abs absolute acos add addmm all allclose amax amin any arange argmax argmin argsort as_tensor asin atan atan2 baddbmm
+abs absolute acos add addbmm addmm all allclose amax amin any arange argmax argmin argsort as_tensor asin atan atan2 baddbmm
 bitwise_and bitwise_not bitwise_or bitwise_xor bmm broadcast_to bucketize cat ceil chunk clamp clamp_max clamp_min clip
 clone concat conj cos cosh cross cummax cumprod cumsum diag diagonal diff div dot einsum empty empty_like eq erf erfc exp
 expm1 eye finfo flatten flip floor floor_divide fmod frac full full_like gather ge gt heaviside hstack index_add
@@ -41,7 +41,7 @@ matmul mod mul ne neg not_ or_ pos pow rshift setitem sub truediv xor
 """.split()
 
 _METHODS = """
-abs add add_ addcmul all amax amin any argmax argmin argsort bfloat16 bitwise_and bitwise_not bitwise_or bmm bool
+abs add add_ addbmm addcmul addmm all amax amin any argmax argmin argsort baddbmm bfloat16 bitwise_and bitwise_not bitwise_or bmm bool
 broadcast_to byte ceil chunk clamp clamp_ clamp_max clamp_min clip clone contiguous copy_ cos cosh cumprod cumsum
 detach diagonal div div_ dot double eq erf exp expand expand_as expm1 fill_ flatten flip float floor floor_divide
 fmod gather ge get gt half index_add index_add_ index_copy index_fill index_select int isfinite isinf isnan keys le
@@ -55,7 +55,10 @@ type_as unbind unflatten unfold unsqueeze unsqueeze_ values var view view_as whe
 __and__ __or__ __xor__ __invert__ __getitem__ __matmul__
 """.split()
 
-_OPS = (ops.attention, ops.cache_length, ops.cache_update, ops.dropout, ops.mask, ops.require)
+_OPS = (
+    ops.add_optional, ops.attention, ops.cache_length, ops.cache_update, ops.cross_cache_update, ops.dropout, ops.mask,
+    ops.require,
+)  # fmt: skip
 
 #: Functions by the name that graph files use for them.
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
-from fyc.ir.proxy import LayerIndex
+from fyc.ir.layer_index import LayerIndex
+from fyc.ir.ops import INDEX_ATTRIBUTES
 
-#: Attributes that tell equal layers apart without changing what they compute (unless the graph shows otherwise).
-INDEX_ATTRIBUTES = frozenset({"layer_idx", "layer_id", "layer_index", "layer_number"})
 _SCALARS = (bool, int, float, str, type(None), torch.dtype)
 
 

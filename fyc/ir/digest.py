@@ -1,9 +1,10 @@
-"""Structural digests of graphs: equal for equal computations, whatever the nodes are called."""
+"""Structural digests of graphs: equal for equal computations, whatever the nodes are called and in what order they stand."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,23 +12,37 @@ import torch
 from torch import fx
 
 from fyc.ir import allowlist, ops
+from fyc.ir.effects import has_effect, mutates
 
 
 def digest(graph: fx.Graph, *, ignore_dropout: bool = False) -> str:
     """SHA-256 of the graph's structure; the same in every process. Node names do not count, argument names do.
 
+    A node's hash is made of its target and the hashes of its inputs, so the order of independent nodes does not count
+    either, unless the graph changes a tensor in place.
+
     Args:
         graph: the graph.
         ignore_dropout: leave out the attention dropout, which an evaluation-mode trace sees as 0.
     """
-    index = {node: i for i, node in enumerate(graph.nodes)}
-    lines = []
+    hashes: dict[fx.Node, str] = {}
+    seen: Counter[str] = Counter()
     for node in graph.nodes:
         kwargs = dict(node.kwargs)
         if ignore_dropout and node.target is ops.attention:
             kwargs.pop("dropout", None)
-        lines.append([node.op, target_name(node.target), encode(node.args, index), encode(kwargs, index)])
-    return hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).hexdigest()
+        line = [node.op, target_name(node.target), encode(node.args, hashes), encode(kwargs, hashes)]
+        plain = _sha(line)
+        # Two calls of one dropout are not one call used twice.
+        hashes[node] = _sha([plain, seen[plain]]) if node.op == "call_module" or node.target is ops.dropout else plain
+        seen[plain] += 1
+    if any(mutates(node) for node in graph.nodes):
+        return _sha(list(hashes.values()))
+    return _sha([hashes[node] for node in graph.nodes if has_effect(node)])
+
+
+def _sha(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def target_name(target: str | Callable[..., Any]) -> str:
@@ -40,20 +55,20 @@ def target_name(target: str | Callable[..., Any]) -> str:
     return f"{target.__module__}:{getattr(target, '__qualname__', getattr(target, '__name__', repr(target)))}"
 
 
-def encode(value: Any, index: dict[fx.Node, int]) -> Any:
+def encode(value: Any, hashes: dict[fx.Node, str]) -> Any:
     """An argument as JSON-able data that tells all different arguments apart."""
     if isinstance(value, fx.Node):
-        return {"node": index[value]}
+        return {"node": hashes[value]}
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return {"float": value.hex()}
     if isinstance(value, tuple | list):
-        return {type(value).__name__.removeprefix("immutable_"): [encode(v, index) for v in value]}
+        return {"list" if isinstance(value, list) else "tuple": [encode(v, hashes) for v in value]}
     if isinstance(value, dict):
-        return {"dict": [[k, encode(v, index)] for k, v in value.items()]}
+        return {"dict": [[k, encode(v, hashes)] for k, v in value.items()]}
     if isinstance(value, slice):
-        return {"slice": [encode(v, index) for v in (value.start, value.stop, value.step)]}
+        return {"slice": [encode(v, hashes) for v in (value.start, value.stop, value.step)]}
     if isinstance(value, torch.dtype | torch.device | torch.layout | torch.memory_format) or value is ...:
         return {"const": repr(value)}
     return {"object": target_name(value) if callable(value) else repr(type(value))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,9 @@ from fyc.errors import TraceError
 
 #: Target of a `get_attr` node that stands for the traced module itself.
 SELF = "fyc_self"
+#: Attributes that hold a layer's index: they tell equal layers apart without changing what they compute.
+INDEX_ATTRIBUTES = frozenset({"layer_idx", "layer_id", "layer_index", "layer_number"})
+_BUILDER = re.compile("create_[a-z_]+")
 
 
 def eager_attention(cls: type) -> Callable[..., Any] | None:
@@ -66,26 +70,76 @@ def attention(
 
 
 def cache_update(
-    module: nn.Module, cache: Any, key: Tensor, value: Tensor, *rest: Any, layer_idx: int | None = None, **options: Any
+    module: nn.Module,
+    cache: Any,
+    key: Tensor,
+    value: Tensor,
+    *rest: Any,
+    index: str | int = "layer_idx",
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """Append keys and values to the cache and return all of them; without a cache return them unchanged.
 
-    The layer index is read from `module.layer_idx` at run time, so that equal layers have equal graphs.
+    Args:
+        module: the module that owns the layer index.
+        cache: a transformers Cache; of an EncoderDecoderCache the self-attention half is meant.
+        key: `[batch, kv_heads, new, head_dim]`.
+        value: `[batch, kv_heads, new, value_dim]`.
+        rest: further positional arguments for `Cache.update`.
+        index: the layer's index, or the name of the attribute that holds it. The attribute is read at run time, so that
+            equal layers have equal graphs.
+        options: keyword arguments for `Cache.update`.
     """
     if cache is None:
         return key, value
     if isinstance(cache, EncoderDecoderCache):
         cache = cache.self_attention_cache
-    index = module.layer_idx if layer_idx is None else layer_idx
-    result: tuple[Tensor, Tensor] = cache.update(key, value, index, *rest, **options)
+    result: tuple[Tensor, Tensor] = cache.update(key, value, layer_index(module, index), *rest, **options)
     return result
 
 
-def cache_length(cache: Any, module: nn.Module | None = None) -> Any:
+def cross_cache_update(
+    module: nn.Module, cache: Any, key: Tensor, value: Tensor, *, index: str | int = "layer_idx"
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of the encoder's states: stored at the first call, read from the cache afterwards."""
+    if cache is None:
+        return key, value
+    if not isinstance(cache, EncoderDecoderCache):
+        raise TraceError(
+            "FYC-G06",
+            "a cross-attention layer needs an EncoderDecoderCache",
+            where=type(module).__name__,
+            next="let the model make its own cache, or pass an EncoderDecoderCache",
+        )
+    number = layer_index(module, index)
+    held = cache.cross_attention_cache
+    if cache.is_updated.get(number):
+        return held.layers[number].keys, held.layers[number].values
+    result: tuple[Tensor, Tensor] = held.update(key, value, number)
+    cache.is_updated[number] = True
+    return result
+
+
+def layer_index(module: nn.Module, index: str | int) -> int:
+    """A layer index: as given, or the named attribute of `module`."""
+    if isinstance(index, int):
+        return index
+    if index not in INDEX_ATTRIBUTES:
+        raise TraceError("FYC-G07", f"{index!r} is no attribute that holds a layer index", where=type(module).__name__)
+    number: int = getattr(module, index)
+    return number
+
+
+def cache_length(cache: Any, module: nn.Module | None = None, index: str | int = "layer_idx") -> Any:
     """Number of positions in the cache (of `module`'s layer if given); 0 without a cache."""
     if cache is None:
         return 0
-    return cache.get_seq_length() if module is None else cache.get_seq_length(module.layer_idx)
+    return cache.get_seq_length() if module is None else cache.get_seq_length(layer_index(module, index))
+
+
+def add_optional(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x + mask`; `x` without a mask."""
+    return x if mask is None else x + mask
 
 
 def dropout(module: nn.Module, x: Tensor, p: float, inplace: bool = False) -> Tensor:
@@ -95,6 +149,8 @@ def dropout(module: nn.Module, x: Tensor, p: float, inplace: bool = False) -> Te
 
 def mask(builder: str, module: nn.Module, **options: Any) -> Any:
     """Build an attention mask with the function of `transformers.masking_utils` named `builder`."""
+    if _BUILDER.fullmatch(builder) is None:
+        raise TraceError("FYC-G07", f"{builder!r} is no function that builds masks", where=type(module).__name__)
     return getattr(masking_utils, builder)(config=module.config, **options)
 
 
@@ -111,5 +167,5 @@ def require(value: Any, expected: Any, name: str) -> None:
         )
 
 
-for _effect in (cache_update, require):
+for _effect in (cache_update, cross_cache_update, require):
     torch.fx.has_side_effect(_effect)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from fyc.ir.caches import CacheValue
+
 if TYPE_CHECKING:
     from fyc.ir.tracer import ValueTracer
 
@@ -33,8 +35,9 @@ class ValueProxy(fx.Proxy):
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
-        # Model code asks isinstance(x, torch.Tensor) and isinstance(shape, tuple).
-        return type(self.node.meta["val"])
+        # Model code asks isinstance(x, torch.Tensor), isinstance(shape, tuple), isinstance(cache, EncoderDecoderCache).
+        value = self.node.meta["val"]
+        return value.stands_for if isinstance(value, CacheValue) else type(value)
 
     def __repr__(self) -> str:
         return f"ValueProxy({self.node.name}: {type(self.fyc_value).__name__})"
@@ -121,42 +124,3 @@ class _Method:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.owner.tracer.create_proxy("call_method", self.name, (self.owner, *args), kwargs)
-
-
-class CacheValue:
-    """The value of a key/value cache while tracing: it only knows how many positions it already holds."""
-
-    def __init__(self, past: int) -> None:
-        self.past = past
-
-
-class LayerIndex(int):
-    """A layer index that notices when a graph comes to depend on it, other than by handing it to the cache."""
-
-    used: bool
-
-    def __new__(cls, value: int) -> LayerIndex:
-        index = super().__new__(cls, value)
-        index.used = False
-        return index
-
-    def __hash__(self) -> int:
-        self.used = True
-        return int.__hash__(self)
-
-
-def _watched(name: str) -> Any:
-    original = getattr(int, name)
-
-    def method(self: LayerIndex, *args: Any) -> Any:
-        self.used = True
-        return original(self, *args)
-
-    return method
-
-
-for _name in (
-    "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __floordiv__ __truediv__ __rtruediv__ __mod__ __pow__ __neg__ "
-    "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __index__ __int__ __float__ __bool__"
-).split():
-    setattr(LayerIndex, _name, _watched(_name))

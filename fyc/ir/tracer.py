@@ -18,9 +18,13 @@ from torch.fx.proxy import Scope
 
 from fyc.errors import FycError, TraceError
 from fyc.ir import ops
+from fyc.ir.effects import remove_dead
+from fyc.ir.layer_index import LayerIndex
 from fyc.ir.patches import FACTORIES, tracing
-from fyc.ir.proxy import CacheValue, LayerIndex, ValueProxy
+from fyc.ir.caches import CacheValue, cache_attribute
+from fyc.ir.proxy import ValueProxy
 
+_ADDITIONS = {operator.add, operator.iadd, torch.add, "add"}
 LeafRule = Callable[[nn.Module], bool | None]
 
 _OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
@@ -83,6 +87,9 @@ class ValueTracer(fx.Tracer):
         self.paths: dict[int, str] = {id(m): name for name, m in root.named_modules()}
         self.reads: list[Read] = []
         self.uses_layer_index = False
+        self.optional_masks = True
+        self.optional_used = False
+        self.guarded: set[str] = set()
         self._attributes: dict[str, ValueProxy] = {}
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -181,6 +188,8 @@ class ValueTracer(fx.Tracer):
         """Record one node. Returns a proxy, or None when the value is None."""
         if target is F.dropout:
             target, args, kwargs = self._dropout(*args, **kwargs)
+        elif target in _ADDITIONS and len(args) == 2 and not kwargs:
+            target, args = self._addition(target, args)
         value = self.evaluate(kind, target, args, kwargs)
         return self.add(kind, target, args, kwargs, value)
 
@@ -195,13 +204,21 @@ class ValueTracer(fx.Tracer):
         options = {"inplace": True} if inplace else {}
         return ops.dropout, (self.module, x, p), options
 
+    def _addition(self, target: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """`x + mask` where the mask may be None at run time, when model code skips the addition."""
+        for x, other in (args, args[::-1]):
+            if self.optional_masks and type(other) is ValueProxy and other.node.meta.get("optional"):
+                self.optional_used = True
+                return ops.add_optional, (x, other)
+        return target, args
+
     def evaluate(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of a node, computed on meta tensors."""
         values, options = self.values(args), self.values(kwargs)
         with self.paused():
             try:
                 if kind == "call_module":
-                    return self.plain_forward(self.root.get_submodule(target))(*values, **options)
+                    return self._leaf_value(self.root.get_submodule(target), values, options)
                 if kind == "call_method":
                     return getattr(values[0], target)(*values[1:], **options)
                 if target in FACTORIES:
@@ -218,6 +235,16 @@ class ValueTracer(fx.Tracer):
                     why=f"{type(error).__name__}: {error}",
                     next="make a module around this code a leaf with the hook fyc_trace_leaf",
                 ) from error
+
+    def _leaf_value(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        try:
+            return self.plain_forward(module)(*args, **kwargs)
+        except Exception:
+            hidden = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+            if hidden is None or not any(p.dim() >= 3 for p in module.parameters(recurse=False)):
+                raise
+            # Routing tokens to experts needs data; what comes back has the shape of what went in.
+            return torch.empty_like(hidden)
 
     def values(self, item: Any) -> Any:
         """`item` with every proxy replaced by its value."""
@@ -304,37 +331,16 @@ class ValueTracer(fx.Tracer):
 
     def cache_attribute(self, cache: ValueProxy, name: str) -> Any:
         """An attribute of the key/value cache."""
-        past = cache.fyc_value.past
-        if name == "update":
-            return lambda key, value, layer_idx, *rest, **options: self._cache_update(
-                cache, past, key, value, layer_idx, rest, options
-            )
-        if name == "get_seq_length":
-            return lambda layer_idx=0: self._cache_length(cache, past, layer_idx)
-        raise self.unsupported(f"`{name}` of the key/value cache")
+        return cache_attribute(self, cache, name)
 
-    def _cache_update(
-        self, cache: ValueProxy, past: int, key: Any, value: Any, index: Any, rest: Any, options: dict[str, Any]
-    ) -> Any:
-        owner = self._index_owner(index)
-        if owner is None:
-            options = {**options, "layer_idx": index}
-        k, v = self.values(key), self.values(value)
-        with self.paused():
-            grown = tuple(t.new_empty(*t.shape[:-2], past + t.shape[-2], t.shape[-1]) for t in (k, v))
-        return self.add("call_function", ops.cache_update, (owner or self.module, cache, key, value, *rest), options, grown)
-
-    def _cache_length(self, cache: ValueProxy, past: int, index: Any) -> Any:
-        owner = self._index_owner(index) if isinstance(index, LayerIndex) else None
-        args = (cache,) if owner is None else (cache, owner)
-        return self.add("call_function", ops.cache_length, args, {}, past)
-
-    def _index_owner(self, index: Any) -> nn.Module | None:
+    def index_of(self, index: Any) -> tuple[nn.Module, str | int]:
+        """Which module's attribute a layer index is: the module and the attribute, or the index itself."""
         for _, module in reversed(self.stack):
-            own = getattr(module, "layer_idx", None)
-            if isinstance(own, int) and isinstance(index, int) and int.__eq__(int.__int__(own), int.__int__(index)):
-                return module
-        return None
+            for name in sorted(ops.INDEX_ATTRIBUTES & vars(module).keys()):
+                own = vars(module)[name]
+                if isinstance(own, int) and isinstance(index, int) and int.__eq__(own, index):
+                    return module, name
+        return self.module, index
 
     def mask(self, builder: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record a call of one of transformers' mask builders."""
@@ -351,8 +357,11 @@ class ValueTracer(fx.Tracer):
         if kwargs.get("encoder_hidden_states") is not None:
             keys = self.values(kwargs["encoder_hidden_states"]).shape[1]
         dtype = embeds.dtype if config._attn_implementation == "eager" else torch.bool
+        shape = (embeds.shape[0], 1, embeds.shape[1], keys)
+        if builder == "create_recurrent_attention_mask":
+            shape, dtype = (embeds.shape[0], embeds.shape[1]), torch.bool
         with self.paused():
-            value = embeds.new_empty(embeds.shape[0], 1, embeds.shape[1], keys, dtype=dtype)
+            value = embeds.new_empty(shape, dtype=dtype)
         return self.add("call_function", ops.mask, (builder, owner), kwargs, value)
 
     # -- what the model's code asked ------------------------------------------------------------------------------
@@ -367,6 +376,7 @@ class ValueTracer(fx.Tracer):
     def guard(self, node: fx.Node) -> None:
         """Make the graph refuse another value of an argument it was specialised to."""
         name, value = node.meta.pop("guard"), node.meta["val"]
+        self.guarded.add(name)
         self.add("call_function", ops.require, (ValueProxy(node, self), value, name), {}, None)
 
     def data_error(self, construct: str) -> TraceError:
@@ -417,28 +427,3 @@ class ValueTracer(fx.Tracer):
     def where(self) -> str:
         """Module path and source line of the model code that is running."""
         return f"{self.path or '(root)'} at {self.source()}"
-
-
-def remove_dead(graph: fx.Graph) -> None:
-    """Erase nodes whose value nobody uses and that have no effect."""
-    for node in reversed(list(graph.nodes)):
-        if not node.users and not has_effect(node):
-            graph.erase_node(node)
-
-
-def has_effect(node: fx.Node) -> bool:
-    """Whether a node does something besides computing its value."""
-    if node.op in ("placeholder", "output"):
-        return True
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    if node.op == "call_function":
-        name = getattr(node.target, "__name__", "")
-        return node.target in EFFECTS or (name.endswith("_") and not name.endswith("__"))
-    return False
-
-
-EFFECTS = frozenset({ops.cache_update, ops.require}) | {
-    getattr(operator, name)
-    for name in "setitem iadd isub imul itruediv ifloordiv imod ipow iand ior ixor imatmul".split()
-}

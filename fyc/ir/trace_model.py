@@ -1,0 +1,252 @@
+"""Tracing a whole model with its blocks as single nodes, and each distinct block once."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from fyc.errors import TraceError
+from fyc.ir import blocks as structure
+from fyc.ir import ops
+from fyc.ir.block_graph import BlockGraph
+from fyc.ir.caches import CacheValue, EncoderDecoderCacheValue
+from fyc.ir.digest import digest
+from fyc.ir.model_graph import ALWAYS_INPUTS, OPTIONAL_INPUTS, ModelGraph, block_calls
+from fyc.ir.proxy import ValueProxy
+from fyc.ir.trace_block import Call, retrace_block, trace_block
+from fyc.ir.tracer import LeafRule, ValueTracer, new_graph
+
+@dataclass(frozen=True)
+class Phase:
+    """Sizes of one trace: every block is traced at two, which must give the same graph."""
+
+    name: str
+    batch: int
+    length: int
+    past: int
+    encoder_length: int
+    training: bool
+
+
+@dataclass
+class _Entry:
+    """One distinct block structure: its graph, how it was traced (None: opaque), what it returns in each phase."""
+
+    graph: BlockGraph
+    way: Any
+    values: dict[str, Any]
+    own: bool = False
+    """The graph holds for one layer only: it depends on the layer's index."""
+
+
+def trace_model(
+    model: nn.Module, *, is_leaf: LeafRule | None = None, opaque: Literal["error", "keep"] = "error"
+) -> ModelGraph:
+    """Trace a model and its blocks on the meta device; `model` is not changed and needs no weights.
+
+    Args:
+        model: a transformers model, on any device.
+        is_leaf: says for a module whether it becomes one node (True), is looked into (False), or the default decides.
+        opaque: what to do with a block that cannot be traced: raise, or keep it as it is.
+
+    Raises:
+        TraceError: FYC-G01 control flow on data; FYC-G02 an unsupported construct; FYC-G03 a shape that depends on
+            data; FYC-G04 no block found; FYC-G05 a graph that depends on batch or length.
+    """
+    tracer = Retracer(model, is_leaf, opaque)
+    if not tracer.paths:
+        raise TraceError(
+            "FYC-G04",
+            f"{type(model).__name__} has no repeated blocks that fyc can find",
+            why="no ModuleList holds members of one class with linear layers in them",
+        )
+    return tracer.first()
+
+
+class Retracer:
+    """Traces the model graph for any set of inputs, and each distinct block once."""
+
+    def __init__(self, model: nn.Module, is_leaf: LeafRule | None, opaque: Literal["error", "keep"]) -> None:
+        self.skeleton = structure.to_meta(model).eval()
+        structure.watch_layer_index(self.skeleton)
+        self.is_leaf, self.opaque = is_leaf, opaque
+        self.paths = set(structure.find_blocks(self.skeleton))
+        self.parameters = inspect.signature(self.skeleton.forward).parameters
+        self.entries: dict[str, _Entry] = {}
+        self.by_path: dict[str, _Entry] = {}
+        self.encoder_decoder = "decoder_input_ids" in self.parameters
+        self.prefill = Phase("prefill", 2, 5, 0, 6, training=True)
+        self.other = Phase("longer", 3, 7, 0, 11, training=False)
+        if "past_key_values" in self.parameters:
+            self.other = Phase("decode", 3, 1, 8, 11, training=False)
+
+    def first(self) -> ModelGraph:
+        names = frozenset(n for n in ALWAYS_INPUTS if n in self.parameters)
+        graph = self.trace(names, self.prefill)
+        other = self.trace(names, self.other)
+        if digest(graph, ignore_dropout=True) != digest(other, ignore_dropout=True):
+            raise _size_error("the model's graph", "")
+        called = [c.path for c in block_calls(graph, self.paths)]
+        if not called:
+            raise TraceError("FYC-G04", "the model's forward calls none of its repeated blocks")
+        return ModelGraph(graph, {path: self.by_path[path].graph for path in dict.fromkeys(called)}, self)
+
+    def __call__(self, names: frozenset[str]) -> fx.Graph:
+        unknown = names - set(self.parameters)
+        if unknown or not names <= {*ALWAYS_INPUTS, *OPTIONAL_INPUTS}:
+            raise TraceError("FYC-G05", f"the model graph does not take {sorted(unknown or names)}")
+        return self.trace(names, self.prefill)
+
+    def trace(self, names: frozenset[str], phase: Phase) -> fx.Graph:
+        """The model graph for the inputs `names` at the sizes of `phase`."""
+        tracer = ModelTracer(self, phase)
+        order = [n for n in (*ALWAYS_INPUTS, *OPTIONAL_INPUTS) if n in names]
+        call: dict[str, Any] = {n: tracer.placeholder(n, self._example(n, phase)) for n in order}
+        if "use_cache" in self.parameters:
+            call["use_cache"] = False
+        tracer.record(lambda: _named_outputs(ValueTracer.plain_forward(self.skeleton)(**call)))
+        return tracer.graph
+
+    def cache(self, phase: Phase) -> CacheValue:
+        """What stands for a cache."""
+        return (EncoderDecoderCacheValue if self.encoder_decoder else CacheValue)(phase.past)
+
+    def _example(self, name: str, phase: Phase) -> Any:
+        if name == "past_key_values":
+            return self.cache(phase)
+        length = phase.length
+        if self.encoder_decoder and not name.startswith("decoder_"):
+            length = phase.encoder_length
+        elif name.endswith("attention_mask"):
+            length += phase.past
+        return torch.empty(phase.batch, length, dtype=torch.long, device="meta")
+
+    def block(self, path: str, layer: nn.Module, call: Call, phase: Phase) -> Any:
+        """The value a block call returns; traces the block if its structure has not been seen in this phase."""
+        known = self.by_path.get(path)
+        if known is None:
+            key = structure.structure(layer) + repr(_pattern(call.args)) + repr(_pattern(call.kwargs))
+            known = self.entries.get(key)
+            if known is None:
+                known = self._new_entry(path, layer, call, phase)
+                if not known.own:
+                    self.entries[key] = known
+            self.by_path[path] = known
+        elif phase.name not in known.values:
+            known.values[phase.name] = self._other_phase(known, path, layer, call, phase)
+        return known.values[phase.name]
+
+    def _new_entry(self, path: str, layer: nn.Module, call: Call, phase: Phase) -> _Entry:
+        structure.forget_layer_index(layer)
+        layer.train(phase.training)
+        try:
+            trace = trace_block(layer, call)
+        except TraceError as error:
+            located = _located(error, path)
+            if self.opaque == "error":
+                raise located from error
+            layer.eval()
+            graph = BlockGraph(new_graph(), opaque=True, reason=str(located))
+            return _Entry(graph, None, {phase.name: _opaque_value(layer, call)})
+        finally:
+            layer.eval()
+        own = trace.uses_layer_index or structure.depends_on_layer_index(layer)
+        return _Entry(trace.graph, trace.way, {phase.name: trace.value}, own)
+
+    def _other_phase(self, entry: _Entry, path: str, layer: nn.Module, call: Call, phase: Phase) -> Any:
+        """Trace a known block at the other sizes; the graph must be the same."""
+        if entry.way is None:
+            return _opaque_value(layer, call)
+        layer.train(phase.training)
+        try:
+            trace = retrace_block(layer, call, entry.way)
+        finally:
+            layer.eval()
+        if digest(trace.graph.graph, ignore_dropout=True) != digest(entry.graph.graph, ignore_dropout=True):
+            error = _difference(entry.graph, trace.graph, path)
+            if self.opaque == "error":
+                raise error
+            entry.graph.opaque, entry.graph.reason, entry.way = True, str(error), None
+        return trace.value
+
+
+class ModelTracer(ValueTracer):
+    """Traces the whole model; a block call becomes one node."""
+
+    def __init__(self, owner: Retracer, phase: Phase) -> None:
+        super().__init__(owner.skeleton, owner.is_leaf)
+        self.owner, self.phase = owner, phase
+
+    def call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.paths.get(id(module))
+        if path is None or path not in self.owner.paths:
+            return super().call(module, args, kwargs)
+        values, options = self.values(args), self.values(kwargs)
+        proxies = [a for a in (*args, *kwargs.values()) if type(a) is ValueProxy]
+        masks = frozenset(id(p.fyc_value) for p in proxies if p.node.target is ops.mask)
+        with self.paused():
+            call = Call(values, options, masks, self.owner.cache(self.phase), self.owner.is_leaf)
+            result = self.owner.block(path, module, call, self.phase)
+        return self.add("call_module", path, args, kwargs, result)
+
+    def foreign_argument(self, a: Any) -> Any:
+        return a if callable(a) else super().foreign_argument(a)
+
+
+def _named_outputs(result: Any) -> dict[str, Any]:
+    if isinstance(result, Tensor):
+        return {"output": result}
+    items = result.items() if hasattr(result, "items") else ((str(i), v) for i, v in enumerate(result))
+    return {name: value for name, value in items if isinstance(value, Tensor)}
+
+
+def _pattern(value: Any) -> Any:
+    """What of a call's arguments may change the block's graph: names, shapes, dtypes, and which ones are None."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), str(value.dtype)
+    if isinstance(value, tuple | list):
+        return [_pattern(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _pattern(v) for k, v in value.items()}
+    return type(value).__name__ if isinstance(value, CacheValue) else value
+
+
+def _opaque_value(layer: nn.Module, call: Call) -> Any:
+    """What an opaque block returns on meta tensors; if that needs data, something like its first argument."""
+    try:
+        with torch.no_grad():
+            return layer(*call.args, **call.kwargs)
+    except Exception:  # noqa: BLE001 - any failure means that the shape needs data
+        hidden = next(v for v in (*call.args, *call.kwargs.values()) if isinstance(v, Tensor))
+        return torch.empty_like(hidden)
+
+
+def _located(error: TraceError, path: str) -> TraceError:
+    where = error.where if error.where.startswith("(root)") is False else error.where.removeprefix("(root) ")
+    return TraceError(error.code, error.what, where=f"{path}: {where}", why=error.why, next=error.next)
+
+
+def _difference(first: BlockGraph, second: BlockGraph, path: str) -> TraceError:
+    reads = zip(first.reads, second.reads, strict=False)
+    read = next((a for a, b in reads if a != b), None)
+    if read is not None:
+        return _size_error(f"the graph of {path}", f"{read.what} gives {read.value!r} at {read.where}")
+    return TraceError(
+        "FYC-G05",
+        f"the graph of {path} depends on the batch size, the sequence length, or the training flag",
+        where=path,
+        next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
+    )
+
+
+def _size_error(what: str, why: str) -> TraceError:
+    return TraceError(
+        "FYC-G05",
+        f"{what} depends on the batch size or the sequence length",
+        why=why,
+        next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
+    )
