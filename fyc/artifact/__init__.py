@@ -19,6 +19,7 @@ from fyc.artifact.manifest import (
     Replacement,
     Sample,
     Source,
+    is_file_name,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "StoredTensor",
     "diff",
     "is_artifact",
+    "is_file_name",
     "open_artifact",
     "read_header",
     "read_tensors",

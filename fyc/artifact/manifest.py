@@ -16,6 +16,7 @@ NAME = "fyc.json"
 #: A manifest larger than this is refused before it is parsed.
 MAX_BYTES = 64 * 2**20
 
+_MAX_NAME = 512
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?")
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -23,11 +24,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def _matches(pattern: re.Pattern[str], kind: str) -> AfterValidator:
     def check(text: str) -> str:
-        if len(text) > 512 or not pattern.fullmatch(text):
+        if len(text) > _MAX_NAME or not pattern.fullmatch(text):
             raise ValueError(f"not a {kind}: {text[:80]!r}")
         return text
 
     return AfterValidator(check)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a manifest can list a file of this name."""
+    return len(text) <= _MAX_NAME and _FILE.fullmatch(text) is not None
 
 
 FileName = Annotated[str, _matches(_FILE, "file name inside the artifact")]

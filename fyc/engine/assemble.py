@@ -21,6 +21,7 @@ from fyc.artifact import (
     Replacement,
     Sample,
     Source,
+    is_file_name,
     read_header,
     sha256_file,
     write_json,
@@ -28,8 +29,8 @@ from fyc.artifact import (
     write_text,
 )
 from fyc.engine.live import LiveModel
-from fyc.engine.prepare import RunPlan
 from fyc.engine.plots import draw_modules
+from fyc.engine.prepare import RunPlan
 from fyc.engine.report import report_text
 from fyc.errors import PassError
 from fyc.ir import BlockGraph
@@ -38,21 +39,8 @@ from fyc.recipe import versions
 
 #: Relative L2 difference of a block's output that still counts as the same, by dtype (see `Sample`).
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 5e-3}
-#: What is carried over from the source folder besides weights and configuration.
-_CARRIED = (
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "*.model",
-    "chat_template*",
-    "generation_config.json",
-    "README.md",
-    "LICENSE*",
-    "NOTICE*",
-    "USE_POLICY*",
-)
+#: Entries of a configuration that name this machine's folder, or code beside the source that is not carried over.
+_LOCAL = frozenset({"_name_or_path", "auto_map"})
 
 
 @dataclass(frozen=True)
@@ -157,15 +145,14 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_config(plan: RunPlan, folder: Path) -> None:
-    config = plan.skeleton.config.to_dict()
+    config = {key: value for key, value in plan.skeleton.config.to_dict().items() if key not in _LOCAL}
     config["architectures"] = [plan.checkpoint.architecture]
     config["dtype"] = str(plan.dtype).removeprefix("torch.")
     config["quantization_config"] = {"quant_method": "fyc", "schema": 1}
     write_json(folder / "config.json", config)
-    for pattern in _CARRIED:
-        for path in sorted(plan.checkpoint.folder.glob(pattern)):
-            if path.is_file() and not (folder / path.name).exists():
-                shutil.copyfile(path, folder / path.name)
+    for path in plan.checkpoint.companions:
+        if is_file_name(path.name):
+            shutil.copyfile(path, folder / path.name)
 
 
 def _write_graphs(plan: RunPlan, folder: Path, stored: Mapping[str, Any]) -> list[BlockEntry]:

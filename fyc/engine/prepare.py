@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fyc import ir
+from fyc.artifact import is_file_name
 from fyc.engine.order import check_order
 from fyc.engine.units import Unit, units_of
 from fyc.engine.workspace import check_output
@@ -76,6 +77,9 @@ class RunPlan:
         ]
         if not self.checkpoint.streaming:
             own.append(Finding("warning", "the checkpoint cannot be streamed: the whole model is held in memory"))
+        for path in self.checkpoint.companions:
+            if not is_file_name(path.name):
+                own.append(Finding("warning", "left behind: an artifact holds no file of this name", where=str(path)))
         return own + [finding for plan in self.passes for finding in plan.findings]
 
     @property
@@ -185,6 +189,7 @@ def prepare(
     checkpoint = open_checkpoint(spec.source, sources=host.sources, revision=spec.revision, offline=offline)
     dtype = checkpoint.dtype if spec.dtype == "auto" else getattr(torch, spec.dtype)
     model = skeleton(checkpoint, dtype)
+    _refuse_gate(recipe, model)
     graph = ir.trace_model(model, is_leaf=host.trace_leaf, opaque=spec.opaque)
     units = units_of(graph)
     calibration, held_out = _texts(recipe, checkpoint)
@@ -224,6 +229,17 @@ def check_resources(plan: RunPlan, *, resume: bool) -> None:
             where=str(parent),
             why=f"the run writes up to {plan.disk_needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
             next="free some space, or choose an output folder on another disk with -o",
+        )
+
+
+def _refuse_gate(recipe: Recipe, model: PreTrainedModel) -> None:
+    if recipe.verify is not None and not model.can_generate():
+        raise RecipeError(
+            "FYC-R09",
+            f"`verify` cannot measure a {type(model).__name__}",
+            where=recipe.where("verify"),
+            why="the gate is next-token perplexity, and this model does not predict the next token",
+            next="take `verify` out of the recipe, and measure the model on its own task",
         )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+import toys
 import transformers
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 import fyc
-import toys
 from fyc import ir
 from fyc.engine import convert
 from fyc.errors import RecipeError
@@ -258,7 +258,9 @@ def test_include_and_exclude_choose_modules(tmp_path: Path) -> None:
         "model.layers.0": False, "model.layers.1": True, "model.layers.2": True,
     }  # fmt: skip
     loaded = fyc.load(made.path)
-    assert torch.equal(loaded.model.layers[0].mlp.up_proj.weight, load_plain(toys.model()).model.layers[0].mlp.up_proj.weight)
+    assert torch.equal(
+        loaded.model.layers[0].mlp.up_proj.weight, load_plain(toys.model()).model.layers[0].mlp.up_proj.weight
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -172,7 +172,11 @@ class Round(Pass[RoundOptions]):
     def _round(self, root: nn.Module, prefix: str, ctx: PassContext) -> PassResult:
         reports = []
         for name, module in root.named_modules():
-            if isinstance(module, nn.Linear | nn.Embedding) and not module.weight.is_meta and ctx.selects(prefix + name):
+            if (
+                isinstance(module, nn.Linear | nn.Embedding)
+                and not module.weight.is_meta
+                and ctx.selects(prefix + name)
+            ):
                 module.weight.data.copy_(module.weight.data.double().round(decimals=self.options.digits))
                 reports.append(ModuleReport(prefix + name, "rounded"))
         return PassResult(reports)
@@ -273,9 +277,7 @@ def recipe_text(folder: Path, *passes: str, verify: float | None = None, calibra
     return "\n".join(lines) + "\n"
 
 
-def toy_plan(
-    folder: Path, output: Path, *passes: str, host: PluginHost | None = None, **options: Any
-) -> RunPlan:
+def toy_plan(folder: Path, output: Path, *passes: str, host: PluginHost | None = None, **options: Any) -> RunPlan:
     """The plan of a run over a toy model; `options` are those of `recipe_text`."""
     return prepare(parse_recipe(recipe_text(folder, *passes, **options)), host=host or toy_host(), output=output)
 
