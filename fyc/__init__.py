@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fyc.errors import ResourceError as ResourceError
     from fyc.errors import TraceError as TraceError
     from fyc.errors import UserError as UserError
+    from fyc.evaluation import evaluate as evaluate
+    from fyc.generation import generate as generate
     from fyc.hookspecs import hookimpl as hookimpl
     from fyc.loading.load import load as load
     from fyc.passes import Block as Block
@@ -66,6 +68,8 @@ _HOME = {
     "TraceError": "fyc.errors",
     "UserError": "fyc.errors",
     "convert": "fyc.api",
+    "evaluate": "fyc.evaluation",
+    "generate": "fyc.generation",
     "hookimpl": "fyc.hookspecs",
     "load": "fyc.loading",
     "load_recipe": "fyc.recipe",

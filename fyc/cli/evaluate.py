@@ -10,11 +10,13 @@ import typer
 
 from fyc.cli.options import Device, Json, ModelArgument, Offline, Progress, Revision, Threads
 from fyc.ui.events import Event, EventSink
+from fyc.ui.text import human_bytes
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("eval")(evaluate)
+    app.command("generate")(generate)
 
 
 def evaluate(
@@ -66,12 +68,65 @@ def evaluate(
         _show(content)
 
 
+def generate(
+    model: ModelArgument,
+    prompt: Annotated[str, typer.Option("--prompt", help="The text to continue, or the message with --chat.")],
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Stop after so many tokens.")] = 128,
+    chat: Annotated[bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")] = False,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0: always the most likely token; above: draw.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the drawing.")] = 0,
+    stats: Annotated[bool, typer.Option("--stats", help="Say tokens a second and peak memory on stderr.")] = False,
+    json: Json = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    revision: Revision = None,
+    offline: Offline = False,
+) -> None:
+    """Continue a prompt; the text appears as it is generated.
+
+    \b
+    fyc generate out --prompt "The capital of France is" --stats
+    """
+    from fyc.cli.runtime import print_json, set_up
+
+    set_up(threads=threads, offline=offline)
+    from fyc.generation import generate as start
+
+    generation = start(
+        model,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        chat=chat,
+        temperature=temperature,
+        seed=seed,
+        device=device,
+        revision=revision,
+        offline=offline,
+    )
+    if json:
+        print_json({"prompt": prompt, "text": "".join(generation), "stats": generation.stats.to_json()})
+        return
+    for piece in generation:
+        typer.echo(piece, nl=False)
+    typer.echo()
+    if stats:
+        measured = generation.stats
+        typer.echo(
+            f"prompt: {measured.prompt_tokens} tokens, {measured.prefill_tokens_per_second:.1f} tokens/s; "
+            f"new: {measured.new_tokens} tokens, {measured.decode_tokens_per_second:.1f} tokens/s; "
+            f"peak memory {human_bytes(measured.peak_memory_bytes)}",
+            err=True,
+        )
+
+
 def _windows(show: EventSink) -> Callable[[str, int, int], None]:
     """Turns "windows done" into the events that `fyc convert` uses for blocks."""
     started = {"": 0.0}
 
     def report(name: str, done: int, total: int) -> None:
-        from fyc.engine.progress import peak_memory_bytes
+        from fyc.models import peak_memory_bytes
 
         now = time.monotonic()
         if name not in started:
