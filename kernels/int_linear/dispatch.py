@@ -1,0 +1,106 @@
+"""Choose the fastest integer product that computes the right thing on this machine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from fyc_kernels.int_linear.cpu import IntMm, OneDnn, parts_of
+from fyc_kernels.int_linear.reference import accumulate, epilogue
+from torch import Tensor
+
+Path = Literal["onednn", "int_mm", "reference"]
+Product = Callable[[Tensor, Tensor, Tensor | None, torch.dtype], Tensor]
+
+_CLASSES: dict[Path, Callable[..., Product]] = {"onednn": OneDnn, "int_mm": IntMm}
+
+
+class IntWeight:
+    """An integer weight with the flatten map of its input, and what a kernel needs to run it.
+
+    Repeated columns, padding and packing are made on first use and are never copied or stored.
+
+    Args:
+        weight: int8 `[N, K]`.
+        source: int `[E]`, the channel that each extra column repeats.
+        counts: int64 `[E]`, what a unit of the extra column counts.
+        path: kernel to use; None for the fastest that passed the self-test.
+    """
+
+    def __init__(self, weight: Tensor, source: Tensor, counts: Tensor, path: Path | None = None) -> None:
+        self._weight, self._source, self._counts = weight, source, counts
+        self._path = path
+        self._products: dict[int, Product] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> IntWeight:
+        import copy
+
+        tensors = (copy.deepcopy(t, memo) for t in (self._weight, self._source, self._counts))
+        return IntWeight(*tensors, path=self._path)
+
+    def product(self, width: int) -> Product:
+        """The kernel for activations of `width` columns."""
+        if width not in self._products:
+            self._products[width] = self._make(width)
+        return self._products[width]
+
+    def _make(self, width: int) -> Product:
+        path = self._path or best_path(self._weight.device.type)
+        if path == "reference":
+            return self._reference
+        return _CLASSES[path](parts_of(self._weight, self._source, self._counts, width))
+
+    def _reference(self, codes: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        return epilogue(accumulate(codes, self._weight, self._source, self._counts), scale, bias, dtype)
+
+
+def int_linear(
+    codes: Tensor, weight: IntWeight, scale: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:  # fmt: skip
+    """Integer linear layer on flattened activations.
+
+    Args:
+        codes: int8 `[..., K + E + padding]`, from `flatten_quantize`.
+        weight: the layer's integer weight.
+        scale: float32 `[]` or `[N]`, activation scale times weight scale.
+        bias: float `[N]` or None.
+        dtype: dtype of the output.
+
+    Returns:
+        `[..., N]`. The exact paths agree bit for bit; oneDNN rounds once a product instead of once in all.
+    """
+    rows = codes.reshape(-1, codes.shape[-1])
+    output = weight.product(rows.shape[1])(rows, scale, bias, dtype)
+    return output.view(*codes.shape[:-1], output.shape[-1])
+
+
+def best_path(device: str) -> Path:
+    """The fastest path for a device type that passed the self-test."""
+    usable = fast_paths() if device == "cpu" else {}
+    return next((path for path, works in usable.items() if works), "reference")
+
+
+@functools.cache
+def fast_paths() -> dict[Path, bool]:
+    """Which fast CPU paths compute the right thing here, fastest first; tested once a process."""
+    return {path: _self_test(path) for path in _CLASSES}
+
+
+def _self_test(path: Path) -> bool:
+    """Compare with the reference on data that holds the largest products of both signs (255 * 127 as uint8)."""
+    weight = torch.full((16, 64), 127, dtype=torch.int8)
+    weight[1::2] = -128
+    weight[8:] = torch.arange(-128, 128).repeat(2).view(8, 64).to(torch.int8)
+    codes = torch.full((8, 80), 127, dtype=torch.int8)
+    codes[1::2] = -128
+    codes[4:] = torch.arange(-128, 127).repeat(2)[: 4 * 80].view(4, 80).to(torch.int8)
+    source, counts = torch.tensor([0, 3]), torch.tensor([256, 256])
+    expected = epilogue(accumulate(codes, weight, source, counts), torch.ones(16), None, torch.float32)
+    try:
+        product = _CLASSES[path](parts_of(weight, source, counts, 80))
+        return torch.equal(product(codes, torch.ones(16), None, torch.float32), expected)
+    except (AttributeError, RuntimeError):
+        # The private operator is gone, or this build of torch cannot run it.
+        return False
