@@ -171,7 +171,9 @@ class PassContext(Protocol):
     plan: Mapping[str, Any]
     """What `plan` returned; empty during `survey`."""
     branch_loss: Mapping[str, float]
-    """For `plan`: mean next-token NLL (nats) of every branch, and of the untouched model under the name ``""``."""
+    """For `plan`: mean next-token NLL (nats) of every branch, and of the untouched model under the name `""`."""
+    branch_divergence: Mapping[str, float]
+    """For `plan`: mean over tokens of KL(untouched || branch) (nats) of every branch; far less noisy than the loss."""
 
     def selects(self, path: str) -> bool:
         """Whether the recipe's `include`/`exclude` patterns choose this module path."""
@@ -194,7 +196,7 @@ class PassContext(Protocol):
 
     def branch(self, name: str, block: Block) -> None:
         """During `survey`: run this changed copy of the block on the branch windows and carry the result through the
-        untouched blocks that follow; its loss is `branch_loss[name]` in `plan`."""
+        untouched blocks that follow; `plan` finds `branch_loss[name]` and `branch_divergence[name]`."""
         ...
 
     def survey_of(self, block: Block) -> Survey:

@@ -26,7 +26,6 @@ class Context:
     generator: torch.Generator
     logger: logging.Logger
     plan: Mapping[str, Any]
-    branch_loss: Mapping[str, float]
     select: Callable[[str], bool]
     graph: ir.ModelGraph
     model: nn.Module
@@ -37,6 +36,8 @@ class Context:
     branch_windows: int = 0
     survey: Survey | None = None
     branches: dict[str, Stream] = field(default_factory=dict)
+    branch_loss: Mapping[str, float] = field(default_factory=dict)
+    branch_divergence: Mapping[str, float] = field(default_factory=dict)
 
     def selects(self, path: str) -> bool:
         """Whether the recipe's patterns choose this module path."""

@@ -18,6 +18,7 @@ from fyc.engine.assemble import Outcome, assemble, write_run_json
 from fyc.engine.live import LiveModel
 from fyc.engine.prepare import RunPlan, check_resources
 from fyc.engine.progress import peak_memory_bytes
+from fyc.engine.streams import BranchScores
 from fyc.engine.sweeps import Sweeper, is_out_of_memory
 from fyc.engine.workspace import Step, Workspace
 from fyc.errors import Interrupted, PassError, ResourceError
@@ -90,13 +91,12 @@ def _run_passes(plan: RunPlan, workspace: Workspace, live: LiveModel, events: Ev
         surveyed = Step(stage / "survey" / "done")
         if not surveyed.done:
             wanted = pass_.surveys() or (position == 0 and plan.held_out is not None)
-            surveys, losses, before = sweeper.survey(baseline=position == 0) if wanted else ({}, {}, None)
-            ctx = sweeper.context("", {}, losses, live.outer(sweeper.before)) if pass_.surveys() else None
-            decided = {} if ctx is None else pass_.plan(surveys, ctx)
-            surveyed.write({"losses": losses, "before": before, "plan": decided, "surveyed": sorted(surveys)})
+            surveys, scores, before = sweeper.survey(baseline=position == 0) if wanted else ({}, BranchScores(), None)
+            decided = sweeper.decide(surveys, scores) if pass_.surveys() else {}
+            surveyed.write({"before": before, "plan": decided, "surveyed": sorted(surveys)})
         facts = surveyed.data()
         surveys = {path: sweeper.stored_survey(path) for path in facts["surveyed"]}
-        after = sweeper.convert(surveys, facts["plan"], facts["losses"])
+        after = sweeper.convert(surveys, facts["plan"])
         if facts["before"] is not None:
             metrics["held_out_perplexity_before"] = math.exp(facts["before"])
         if after is not None:

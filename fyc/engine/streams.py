@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
-#: Rows of logits whose loss is computed at once; bounds the memory of the log-softmax.
-_LOSS_ROWS = 128
+#: Rows of logits that are compared at once; bounds the memory of the log-softmax.
+_ROWS = 128
 
 
 def runner(block: Block) -> Callable[..., Any]:
@@ -37,14 +37,17 @@ class Stream:
 
     Attributes:
         tokens: int64 [windows, length].
-        scored: whether the loss is wanted once everything has run (it costs the head).
+        ending: what to do with the output of the last block: drop it, score it through the head, or keep it so
+            that it can be compared with other streams.
         states: one state a window; empty before `start`.
-        losses: mean next-token NLL (nats) of each window, once everything has run.
+        kept: the last block's output of each window, if kept.
+        losses: mean next-token NLL (nats) of each window, if scored.
     """
 
     tokens: Tensor
-    scored: bool
+    ending: Literal["drop", "score", "keep"]
     states: list[ir.State] = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     def start(self, graph: ir.ModelGraph, model: PreTrainedModel, device: torch.device) -> None:
@@ -54,19 +57,21 @@ class Stream:
                 self.states.append(graph.start(model, {"input_ids": row.unsqueeze(0).to(device)}))
 
     def through(self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any]) -> None:
-        """Run all calls of a block, and after the model's last block what follows it, if the stream is scored."""
+        """Run all calls of a block; after the model's last block, end as `ending` says."""
         final = graph.calls[-1].index
         with torch.no_grad():
-            for row, state in zip(self.tokens, self.states, strict=True):
+            for window, state in enumerate(self.states):
                 for call in unit.calls:
                     args, kwargs = graph.block_inputs(state, call)
                     output = block(*args, **kwargs)
                     _check_finite(output, unit.path)
-                    if call != final or self.scored:
+                    if call != final:
                         graph.advance(model, state, call, output)
-                if self.scored and unit.calls[-1] == final:
-                    self.losses.append(_loss(state.output["logits"], row))
-                    state.output = None
+                    elif self.ending == "keep":
+                        self.kept.append(output)
+                    elif self.ending == "score":
+                        logits = _head(graph, model, state, output)
+                        self.losses.append(_loss(logits, self.tokens[window]))
 
     def calls(
         self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any] | None
@@ -84,8 +89,8 @@ class Stream:
     def branch(
         self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any], windows: int
     ) -> Stream:
-        """A copy of the first windows, scored, that went through a changed copy of the block."""
-        copied = Stream(self.tokens[:windows], True, [_copy(state) for state in self.states[:windows]])
+        """A copy of the first windows that went through a changed copy of the block."""
+        copied = Stream(self.tokens[:windows], "keep", [_copy(state) for state in self.states[:windows]])
         copied.through(graph, model, unit, block)
         return copied
 
@@ -95,16 +100,66 @@ class Stream:
         return sum(self.losses) / len(self.losses)
 
 
+@dataclass(frozen=True)
+class BranchScores:
+    """How branches ended; names as the pass gave them, "" is the untouched model.
+
+    Attributes:
+        loss: mean next-token NLL (nats).
+        divergence: mean over tokens of KL(untouched || branch) (nats); far less noisy than a difference of losses.
+    """
+
+    loss: Mapping[str, float] = field(default_factory=dict)
+    divergence: Mapping[str, float] = field(default_factory=dict)
+
+
+def score_branches(
+    graph: ir.ModelGraph, model: nn.Module, untouched: Stream, branches: Mapping[str, Stream]
+) -> BranchScores:
+    """Run the head for every branch; one window's logits of the untouched model are in memory at a time."""
+    streams = {"": untouched, **branches}
+    losses = dict.fromkeys(streams, 0.0)
+    divergences = dict.fromkeys(branches, 0.0)
+    windows = len(untouched.tokens)
+    with torch.no_grad():
+        for window, row in enumerate(untouched.tokens):
+            reference = _head(graph, model, untouched.states[window], untouched.kept[window])
+            losses[""] += _loss(reference, row) / windows
+            for name, branch in branches.items():
+                logits = _head(graph, model, branch.states[window], branch.kept[window])
+                losses[name] += _loss(logits, row) / windows
+                divergences[name] += _divergence(reference, logits) / windows
+    return BranchScores(losses, divergences)
+
+
+def _head(graph: ir.ModelGraph, model: nn.Module, state: ir.State, output: Any) -> Tensor:
+    """Logits [1, length, vocabulary] from the last block's output."""
+    ended = _copy(state)
+    graph.advance(model, ended, graph.calls[-1].index, output)
+    logits: Tensor = ended.output["logits"]
+    return logits
+
+
 def _copy(state: ir.State) -> ir.State:
     return replace(state, values=dict(state.values))
+
+
+def _divergence(reference: Tensor, logits: Tensor) -> float:
+    """Mean over tokens of KL(reference || logits), nats; both [1, length, vocabulary]."""
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(0, reference.shape[1], _ROWS):
+        expected = F.log_softmax(reference[0, i : i + _ROWS].float(), -1)
+        found = F.log_softmax(logits[0, i : i + _ROWS].float(), -1)
+        total += F.kl_div(found, expected, reduction="sum", log_target=True).double().cpu()
+    return float(total) / reference.shape[1]
 
 
 def _loss(logits: Tensor, row: Tensor) -> float:
     """Mean next-token NLL (nats) of one window; logits [1, length, vocabulary]."""
     rows, target = logits[0, :-1], row[1:].to(logits.device)
     pieces = [
-        F.cross_entropy(rows[i : i + _LOSS_ROWS].float(), target[i : i + _LOSS_ROWS], reduction="sum").double()
-        for i in range(0, len(target), _LOSS_ROWS)
+        F.cross_entropy(rows[i : i + _ROWS].float(), target[i : i + _ROWS], reduction="sum").double()
+        for i in range(0, len(target), _ROWS)
     ]
     return float(torch.stack(pieces).sum()) / len(target)
 

@@ -18,7 +18,7 @@ from fyc.engine.dump import dump_block
 from fyc.engine.live import SOURCE, LiveModel, release_unused
 from fyc.engine.prepare import RunPlan
 from fyc.engine.progress import Progress
-from fyc.engine.streams import Stream, middle_modules, runner, stored_call
+from fyc.engine.streams import BranchScores, Stream, middle_modules, runner, score_branches, stored_call
 from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
 from fyc.errors import FycError, PassError
@@ -59,25 +59,24 @@ class Sweeper:
         """The stage this pass starts from."""
         return self.position - 1 if self.position else SOURCE
 
-    def survey(self, *, baseline: bool) -> tuple[dict[str, Survey], dict[str, float], float | None]:
+    def survey(self, *, baseline: bool) -> tuple[dict[str, Survey], BranchScores, float | None]:
         """Show every block, untouched, to the pass.
 
         Args:
             baseline: whether the held-out windows travel along, to learn the loss before this pass.
 
         Returns:
-            Surveys by block path, the loss of every branch (and of the branch windows untouched, under ""), and
-            the loss of the held-out windows.
+            Surveys by block path, how the branches ended, and the loss of the held-out windows.
         """
         pass_ = self.plan.passes[self.position].pass_
-        held_out = Stream(self.plan.held_out, True) if baseline and self.plan.held_out is not None else None
+        held_out = Stream(self.plan.held_out, "score") if baseline and self.plan.held_out is not None else None
         streams = {} if held_out is None else {"held-out": held_out}
         windows = pass_.branch_windows()
         asks = pass_.surveys()
         if asks and self.plan.calibration is not None:
-            streams["calibration"] = Stream(self.plan.calibration, False)
+            streams["calibration"] = Stream(self.plan.calibration, "drop")
             if windows:
-                streams["untouched"] = Stream(self.plan.calibration[:windows], True)
+                streams["untouched"] = Stream(self.plan.calibration[:windows], "keep")
         branches: dict[str, Stream] = {}
         surveys: dict[str, Survey] = {}
 
@@ -92,27 +91,39 @@ class Sweeper:
             branches.update(opened)
             return run
 
-        self._sweep("survey", list(streams.values()), self.before, visit)
-        losses = {name: branch.loss for name, branch in branches.items()}
+        model = self._sweep("survey", list(streams.values()), self.before, visit)
+        scores = BranchScores()
         if "untouched" in streams:
-            losses[""] = streams["untouched"].loss
-        return surveys, losses, None if held_out is None else held_out.loss
+            scores = score_branches(self.plan.graph, model, streams["untouched"], branches)
+        return surveys, scores, None if held_out is None else held_out.loss
 
-    def convert(self, surveys: Mapping[str, Survey], plan: dict[str, Any], losses: Mapping[str, float]) -> float | None:
+    def decide(self, surveys: Mapping[str, Survey], scores: BranchScores) -> dict[str, Any]:
+        """Ask the pass for its plan."""
+        pass_ = self.plan.passes[self.position].pass_
+        ctx = self.context("", {}, self.plan.skeleton)
+        ctx.branch_loss, ctx.branch_divergence = scores.loss, scores.divergence
+        try:
+            return pass_.plan(surveys, ctx)
+        except FycError:
+            raise
+        except Exception as error:
+            raise _failed(pass_.name, "its plan over all blocks", error) from error
+
+    def convert(self, surveys: Mapping[str, Survey], plan: dict[str, Any]) -> float | None:
         """Rewrite the outer model, then every block; returns the loss of the held-out windows afterwards."""
-        self._convert_outer(plan, losses)
+        self._convert_outer(plan)
         calibration = self.plan.calibration
         held_out = self.plan.held_out
         last_pass = self.position == len(self.plan.passes) - 1
         streams = {
-            "calibration": None if calibration is None else Stream(calibration, False),
-            "held-out": None if held_out is None or not last_pass else Stream(held_out, True),
-            "sample": Stream(torch.arange(1, SAMPLE_TOKENS + 1).unsqueeze(0), False) if last_pass else None,
+            "calibration": None if calibration is None else Stream(calibration, "drop"),
+            "held-out": None if held_out is None or not last_pass else Stream(held_out, "score"),
+            "sample": Stream(torch.arange(1, SAMPLE_TOKENS + 1).unsqueeze(0), "drop") if last_pass else None,
         }
 
         def visit(unit: Unit, model: PreTrainedModel) -> Callable[..., Any]:
             if not self.live.block_step(self.position, unit).done:
-                self._convert_block(unit, model, streams["calibration"], surveys.get(unit.path), plan, losses)
+                self._convert_block(unit, model, streams["calibration"], surveys.get(unit.path), plan)
                 self.live.drop(unit)
             # What goes on through the model is what was stored: a resumed run does the very same.
             block = self.live.block(unit, self.position)
@@ -130,7 +141,8 @@ class Sweeper:
         streams: list[Stream],
         stage: int,
         visit: Callable[[Unit, PreTrainedModel], Callable[..., Any]],
-    ) -> None:
+    ) -> PreTrainedModel:
+        """Send the streams through all blocks; returns the outer model, whose head is in memory at the end."""
         graph, units = self.plan.graph, self.plan.units
         progress = Progress(self.events, self.plan.passes[self.position].pass_.name, phase, len(units))
         progress.start()
@@ -146,13 +158,14 @@ class Sweeper:
                 stream.through(graph, model, unit, run)
             self.live.drop(unit)
             progress.block(unit.index, unit.path)
+        return model
 
     def _survey_block(
         self, unit: Unit, block: Block, model: PreTrainedModel, stream: Stream | None
     ) -> tuple[Survey, dict[str, Stream]]:
         pass_ = self.plan.passes[self.position].pass_
         step = self._step("survey", f"block-{unit.index:04d}")
-        ctx = self.context(unit.path, {}, {}, model)
+        ctx = self.context(unit.path, {}, model)
         ctx.unit, ctx.stream, ctx.branch_windows = unit, stream, pass_.branch_windows()
         ctx.reference = runner(copy.deepcopy(block)) if len(unit.calls) > 1 else None
         # Branches live in memory only, so a pass that opens some repeats its survey when it is resumed.
@@ -167,12 +180,12 @@ class Sweeper:
         step = self._step("survey", f"block-{index:04d}")
         return Survey(step.data()["values"], step.tensors())
 
-    def _convert_outer(self, plan: Mapping[str, Any], losses: Mapping[str, float]) -> None:
+    def _convert_outer(self, plan: Mapping[str, Any]) -> None:
         pass_plan = self.plan.passes[self.position]
         if self.live.step(self.position, "outer").done:
             return
         model = self.live.outer(self.before)
-        ctx = self.context("", plan, losses, model)
+        ctx = self.context("", plan, model)
         aliases = shared_tensors(model)
         try:
             result = pass_plan.pass_.run_outer(Outer(model, self.plan.graph, aliases), ctx)
@@ -189,14 +202,13 @@ class Sweeper:
         stream: Stream | None,
         survey: Survey | None,
         plan: Mapping[str, Any],
-        losses: Mapping[str, float],
     ) -> None:
         pass_ = self.plan.passes[self.position].pass_
         hook = self.plan.host.hook
         block = self.live.block(unit, self.before)
         result = PassResult()
         if not block.graph.opaque:
-            ctx = self.context(unit.path, plan, losses, model)
+            ctx = self.context(unit.path, plan, model)
             ctx.unit, ctx.stream, ctx.survey = unit, stream, survey
             ctx.reference = runner(copy.deepcopy(block)) if len(unit.calls) > 1 else None
             original = str(block.graph.graph)
@@ -226,9 +238,7 @@ class Sweeper:
                 raise
             raise _failed(pass_.name, block.path, error) from error
 
-    def context(
-        self, path: str, plan: Mapping[str, Any], losses: Mapping[str, float], model: PreTrainedModel
-    ) -> Context:
+    def context(self, path: str, plan: Mapping[str, Any], model: PreTrainedModel) -> Context:
         """The context of a block, or of the outer model (path "")."""
         pass_plan = self.plan.passes[self.position]
         return Context(
@@ -236,7 +246,6 @@ class Sweeper:
             generator=seeded_generator(self.plan.recipe.seed, self.position, path),
             logger=logging.getLogger(f"fyc.passes.{pass_plan.pass_.name}"),
             plan=plan,
-            branch_loss=losses,
             select=pass_plan.patterns.selects,
             graph=self.plan.graph,
             model=model,
