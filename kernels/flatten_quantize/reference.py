@@ -87,8 +87,7 @@ def split_codes(wide: Tensor, source: Tensor, digit: Tensor, bits: int, split: S
         return torch.cat([wide.clamp(-half, half - 1), (chosen - before).clamp(-half, half - 1)], -1).to(torch.int8)
     base = _lowest(wide, bits)
     # Adding half of every lower place makes truncating shifts give balanced digits.
-    offset = half * (((torch.ones_like(digit) << (bits * digit)) - 1) // ((1 << bits) - 1))
-    extra = _lowest((chosen + offset) >> (bits * digit), bits)
+    extra = _lowest((chosen + half * _repunit(bits, digit)) >> (bits * digit), bits)
     return torch.cat([base, extra], -1).to(torch.int8)
 
 
@@ -129,3 +128,8 @@ def flatten_quantize(
 def _lowest(wide: Tensor, bits: int) -> Tensor:
     half = 1 << (bits - 1)
     return ((wide + half) & ((1 << bits) - 1)) - half
+
+
+def _repunit(bits: int, places: Tensor) -> Tensor:
+    """1 + B + ... + B^(places - 1) with B = 2^bits."""
+    return ((torch.ones_like(places) << (bits * places)) - 1) // ((1 << bits) - 1)
