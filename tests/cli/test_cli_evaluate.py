@@ -39,7 +39,7 @@ def test_eval_shows_progress(fyc, tiny_model):
     [
         (["--text", "/no/such/text"], "FYC-R07"),
         (["--text", "TEXT", "--length", "4096"], "FYC-R03"),
-        (["--text", "TEXT", "--against", "/no/such/model"], "FYC-M01"),
+        (["--text", "TEXT", "--length", "32", "--against", "/no/such/model"], "FYC-M01"),
         ([], "FYC-R09"),
     ],
 )
