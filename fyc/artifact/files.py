@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,13 +53,44 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file so that it is either complete or absent; equal tensors give equal bytes.
 
     The metadata is exactly `{"format": "pt"}`: transformers wants it, and more keys would be written in random order.
+    Tensors that share memory are stored one by one.
+
+    Raises:
+        OSError: the system's own, for example when the disk is full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     temporary = path.with_name(path.name + ".part")
-    ordered = {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
-    save_file(ordered, temporary, metadata={"format": "pt"})
+    temporary.touch()
+    mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask allows; safetensors writes 0600
+    try:
+        save_file(_separate(tensors), temporary, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise _system_error(error, path) from error
+    temporary.chmod(mode)
     temporary.replace(path)
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors, sorted by name, no two in one piece of memory: safetensors refuses those."""
+    memories: set[int] = set()
+    separate: dict[str, Tensor] = {}
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().contiguous()
+        if tensor.untyped_storage().data_ptr() in memories:
+            tensor = tensor.clone()
+        memories.add(tensor.untyped_storage().data_ptr())
+        separate[name] = tensor
+    return separate
+
+
+def _system_error(error: Exception, path: Path) -> Exception:
+    """The OSError that safetensors reports as text, or the error itself."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found is None:
+        return error
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(path))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

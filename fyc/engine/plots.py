@@ -30,7 +30,9 @@ def draw_modules(modules: Sequence[ModuleEntry], path: Path) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    with mpl.rc_context({"svg.hashsalt": "fyc", "svg.fonttype": "none", "font.size": 9}):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a user's own style would change the bytes
+        mpl.rcParams.update({"svg.hashsalt": "fyc", "svg.fonttype": "none", "font.size": 9})
         figure = Figure(figsize=(9, 4.6), layout="constrained")
         error, columns = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         positions = list(range(len(measured)))

@@ -191,7 +191,7 @@ def nll(model: nn.Module, tokens: Tensor) -> float:
 
 
 def test_branches_and_losses(tmp_path: Path) -> None:
-    """A branch's loss is that of the model in which only that block is changed."""
+    """A branch's loss and divergence are those of the model in which only that block is changed."""
     decided: dict[str, Any] = {}
 
     class Deciding(toys.Rows):
@@ -210,6 +210,7 @@ def test_branches_and_losses(tmp_path: Path) -> None:
     losses = decided["losses"]
     assert losses.keys() == {"", *ir.find_blocks(source)}
     assert losses[""] == pytest.approx(nll(source, plan.calibration[:3]), abs=1e-6)
+    assert decided["divergences"].keys() == set(ir.find_blocks(source))
     for path in ir.find_blocks(source):
         changed = copy.deepcopy(source)
         attention = changed.get_submodule(path).self_attn
@@ -218,6 +219,9 @@ def test_branches_and_losses(tmp_path: Path) -> None:
         expected = nll(changed, plan.calibration[:3])
         assert losses[path] == pytest.approx(expected, abs=1e-5)
         assert abs(expected - losses[""]) > 1e-4
+        reference, found = (logits(model, plan.calibration[:3]).log_softmax(-1) for model in (source, changed))
+        divergence = float((reference.exp() * (reference - found)).sum(-1).mean())
+        assert decided["divergences"][path] == pytest.approx(divergence, rel=1e-4)
 
 
 @pytest.mark.parametrize("family", CAUSAL)

@@ -62,6 +62,10 @@ class RowInt8(FycModule):
         made.bias = None if linear.bias is None else linear.bias.detach().clone()
         return made
 
+    def error(self, linear: nn.Linear) -> float:
+        difference = self.codes * self.scale - linear.weight.detach()
+        return float(difference.square().sum() / linear.weight.detach().square().sum())
+
     def forward(self, x: Tensor) -> Tensor:
         weight = (self.codes * self.scale).to(x.dtype)
         return nn.functional.linear(x, weight, self.bias)
@@ -74,6 +78,8 @@ class ClampOptions(PassOptions):
     """Raise at this block, to test failures."""
     branches: int = 0
     """Windows for branches."""
+    measure: bool = False
+    """Report the relative error of the rows, which makes the report draw a picture."""
 
 
 class Rows(Pass[ClampOptions]):
@@ -120,7 +126,8 @@ class Rows(Pass[ClampOptions]):
         return Survey(limits, {"limits": torch.tensor(list(limits.values()))})
 
     def plan(self, surveys: Mapping[str, Survey], ctx: PassContext) -> dict[str, Any]:
-        return {"blocks": sorted(surveys), "losses": dict(ctx.branch_loss)}
+        scores = {"losses": dict(ctx.branch_loss), "divergences": dict(ctx.branch_divergence)}
+        return {"blocks": sorted(surveys), **scores}
 
     def run(self, block: Block, ctx: PassContext) -> PassResult:
         if block.index == self.options.fail_at:
@@ -137,8 +144,10 @@ class Rows(Pass[ClampOptions]):
                     node.replace_input_with(group.input, clamped)
                     parent, _, leaf = path.rpartition(".")
                     linear = block.module.get_submodule(path)
-                    setattr(block.module.get_submodule(parent), leaf, RowInt8.of(linear))
-                    reports.append(ModuleReport(f"{block.path}.{path}", "int8 rows", bits=8.0))
+                    rows = RowInt8.of(linear)
+                    setattr(block.module.get_submodule(parent), leaf, rows)
+                    error = rows.error(linear) if self.options.measure else None
+                    reports.append(ModuleReport(f"{block.path}.{path}", "int8 rows", bits=8.0, error=error))
         return PassResult(reports, {"clamped": float(len(reports))})
 
 
