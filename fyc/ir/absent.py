@@ -33,7 +33,7 @@ def without(graph: fx.Graph, names: frozenset[str]) -> fx.Graph:
 
 def _simplify(node: fx.Node, absent: set[fx.Node]) -> None:
     args: tuple[Any, ...] = node.args
-    if node.target is ops.add_optional and args[1] in absent:
+    if node.target in (ops.add_optional, ops.masked_fill_optional) and args[1] in absent:
         node.replace_all_uses_with(args[0])
     elif node.target is ops.cache_length and args[0] in absent:
         for user in list(node.users):

@@ -56,8 +56,8 @@ __and__ __or__ __xor__ __invert__ __getitem__ __matmul__
 """.split()
 
 _OPS = (
-    ops.add_optional, ops.attention, ops.cache_length, ops.cache_update, ops.cross_cache_update, ops.dropout, ops.mask,
-    ops.require,
+    ops.add_optional, ops.attention, ops.cache_length, ops.cache_mask_sizes, ops.cache_update, ops.cross_cache_update,
+    ops.dropout, ops.mask, ops.masked_fill_optional, ops.require,
 )  # fmt: skip
 
 #: Functions by the name that graph files use for them.

@@ -79,6 +79,19 @@ class CacheView:
         past = self._cache.fyc_value.past
         return self._tracer.add("call_function", ops.cache_length, args, options, past)
 
+    def get_mask_sizes(self, query_length: Any, layer_idx: Any) -> Any:
+        """Record a question for the sizes of a mask."""
+        if self._cross:
+            raise self._tracer.unsupported("the mask sizes of the cross-attention cache")
+        sizes = (self._cache.fyc_value.past + self._tracer.values(query_length), 0)
+        return self._tracer.add("call_function", ops.cache_mask_sizes, (self._cache, query_length, layer_idx), {}, sizes)
+
+    def as_argument(self) -> ValueProxy:
+        """The cache itself, where the self-attention half is handed on: ops that take a cache know what is meant."""
+        if self._cross:
+            raise self._tracer.unsupported("the cross-attention cache as an argument")
+        return self._cache
+
 
 class UpdatedFlags:
     """`EncoderDecoderCache.is_updated` while tracing: never yet. The recorded update looks at the real flags."""

@@ -37,7 +37,7 @@ def digest(graph: fx.Graph, *, ignore_dropout: bool = False) -> str:
         hashes[node] = _sha([plain, seen[plain]]) if node.op == "call_module" or node.target is ops.dropout else plain
         seen[plain] += 1
     if any(mutates(node) for node in graph.nodes):
-        return _sha(list(hashes.values()))
+        return _sha([own for node, own in hashes.items() if node.op != "get_attr"])
     return _sha([hashes[node] for node in graph.nodes if has_effect(node)])
 
 

@@ -60,9 +60,8 @@ class ModelGraph:
             inputs: any of the model's inputs by name, for example `input_ids` `[batch, length]` int64; None is absent.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
-        names = frozenset(given) | ({"past_key_values"} & _inputs(self.graph))
-        graph = self._variant(names)
-        state = State(sorted(names), {name: given.get(name) for name in names}, 0)
+        graph = self._variant(frozenset(given))
+        state = State(sorted(given), given, 0)
         self._run(model, graph, state, 0)
         return state
 

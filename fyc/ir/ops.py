@@ -142,6 +142,19 @@ def add_optional(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x + mask
 
 
+def cache_mask_sizes(cache: Any, length: int, layer: int) -> tuple[int, int]:
+    """Number of keys, and of keys left out before them, that `length` new positions attend to."""
+    if cache is None:
+        return length, 0
+    sizes: tuple[int, int] = cache.get_mask_sizes(length, layer)
+    return sizes
+
+
+def masked_fill_optional(x: Tensor, mask: Tensor | None, value: float | Tensor) -> Tensor:
+    """`x.masked_fill(mask, value)`; `x` without a mask."""
+    return x if mask is None else x.masked_fill(mask, value)
+
+
 def dropout(module: nn.Module, x: Tensor, p: float, inplace: bool = False) -> Tensor:
     """`F.dropout` that follows `module.training` at run time."""
     return F.dropout(x, p=p, training=module.training, inplace=inplace)
@@ -151,6 +164,9 @@ def mask(builder: str, module: nn.Module, **options: Any) -> Any:
     """Build an attention mask with the function of `transformers.masking_utils` named `builder`."""
     if _BUILDER.fullmatch(builder) is None:
         raise TraceError("FYC-G07", f"{builder!r} is no function that builds masks", where=type(module).__name__)
+    cache = options.get("past_key_values")
+    if isinstance(cache, EncoderDecoderCache):
+        options["past_key_values"] = cache.self_attention_cache
     return getattr(masking_utils, builder)(config=module.config, **options)
 
 

@@ -51,6 +51,7 @@ def tracing(tracer: ValueTracer) -> Iterator[None]:
         try:
             patch(nn.Module, "__call__", lambda f: _module_call(f, tracer, live))
             patch(nn.Module, "__getattr__", lambda f: _module_getattr(f, tracer, live))
+            patch(nn.Module, "__setattr__", lambda f: _module_setattr(f, tracer, live))
             patch(AttentionInterface, "get_interface", lambda f: _get_interface(f, tracer, live))
             for name in _FACTORY_NAMES:
                 patch(torch, name, lambda f: _recorded(f, tracer, live, always=True))
@@ -99,6 +100,15 @@ def _module_getattr(original: Any, tracer: ValueTracer, live: Callable[[], bool]
         return tracer.parameter(self, name, value) if isinstance(value, Tensor) and live() else value
 
     return __getattr__
+
+
+def _module_setattr(original: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:
+    def __setattr__(self: nn.Module, name: str, value: Any) -> None:  # noqa: N807
+        if live() and id(self) in tracer.paths:
+            tracer.keep_state(name)
+        original(self, name, value)
+
+    return __setattr__
 
 
 def _get_interface(original: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:

@@ -20,8 +20,14 @@ from fyc.ir.proxy import ValueProxy
 from fyc.ir.tracer import LeafRule, Marker, MarkerRefusedError, ValueTracer
 
 _MARKER = "fyc_unnamed_arguments"
-_CACHES = frozenset({"past_key_values", "past_key_value", "layer_past"})
-_ALWAYS = _CACHES | {"attention_mask", "position_ids"}
+#: Arguments that are None in one call and given in the next.
+_ALWAYS = {
+    "past_key_values": "cache",
+    "past_key_value": "cache",
+    "layer_past": "cache",
+    "attention_mask": "mask",
+    "position_ids": "positions",
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Call:
 class _Way:
     """How to trace: what to try first, and what to fall back to."""
 
-    fill: bool = True
-    """Give a value to masks, caches and positions that are None in this call."""
+    fill: frozenset[str]
+    """Which of masks, caches and positions get a value where this call passes None."""
     marker: bool = True
     """Send a marker through the block's `**kwargs` to see where unnamed arguments go."""
     optional: bool = True
@@ -84,11 +90,28 @@ def trace_block(layer: nn.Module, call: Call) -> BlockTrace:
     Raises:
         TraceError: the block cannot be traced, or FYC-G05: it computes something else without a mask or a cache.
     """
-    attempt = _first_that_works(layer, call)
+    first: TraceError | None = None
+    for fill in (frozenset({"mask", "cache", "positions"}), frozenset({"mask", "positions"}), frozenset()):
+        for marker in (True, False):
+            try:
+                return _checked(_Attempt(layer, call, _Way(fill, marker)).run())
+            except MarkerRefusedError:
+                continue
+            except TraceError as error:
+                first = first or error
+                break
+    if first is None:
+        raise AssertionError("a trace without a marker cannot meet one")
+    raise first
+
+
+def _checked(attempt: _Attempt) -> BlockTrace:
+    """The trace, once it is known to hold without masks, without caches, and for both values of `use_cache`."""
+    layer = attempt.layer
     if attempt.masks:
         without_masks = attempt.variant(absent=attempt.masks)
         if without_masks is None and attempt.tracer.optional_used:
-            attempt = _Attempt(layer, call, replace(attempt.way, optional=False)).run()
+            attempt = _Attempt(layer, attempt.call, replace(attempt.way, optional=False)).run()
         elif without_masks is not None and not attempt.equals(without_masks):
             raise _refusal("whether it is given a mask", layer)
     if attempt.caches:
@@ -109,20 +132,6 @@ def retrace_block(layer: nn.Module, call: Call, way: _Way) -> BlockTrace:
     if "use_cache" in attempt.tracer.guarded:
         drop_guard(attempt.tracer.graph, "use_cache")
     return attempt.result()
-
-
-def _first_that_works(layer: nn.Module, call: Call) -> _Attempt:
-    first: TraceError | None = None
-    for way in (_Way(), _Way(marker=False), _Way(fill=False), _Way(fill=False, marker=False)):
-        try:
-            return _Attempt(layer, call, way).run()
-        except MarkerRefusedError:
-            continue
-        except TraceError as error:
-            first = first or error
-    if first is None:
-        raise AssertionError("a trace without a marker cannot meet one")
-    raise first
 
 
 def _refusal(what: str, layer: nn.Module) -> TraceError:
@@ -242,12 +251,13 @@ class _Attempt:
             proxy.node.meta["optional"] = self.way.optional
 
     def _filled(self, name: str, value: Any) -> Any:
-        if value is not None or not self.way.fill or name not in _ALWAYS or self.hidden is None:
+        kind = _ALWAYS.get(name)
+        if value is not None or kind not in self.way.fill or self.hidden is None:
             return value
         batch, length = self.hidden.shape[:2]
-        if name in _CACHES:
+        if kind == "cache":
             return self.call.cache
-        if name == "position_ids":
+        if kind == "positions":
             return torch.empty(1, length, dtype=torch.long, device="meta")
         return torch.empty(batch, 1, length, self.call.cache.past + length, dtype=torch.bool, device="meta")
 

@@ -20,9 +20,13 @@ from fyc.ir.proxy import ValueProxy
 from fyc.ir.trace_block import Call, retrace_block, trace_block
 from fyc.ir.tracer import LeafRule, ValueTracer, new_graph
 
+_LONGEST = 131_071
+_UNKNOWN_LONGEST = 4_099
+
+
 @dataclass(frozen=True)
 class Phase:
-    """Sizes of one trace: every block is traced at two, which must give the same graph."""
+    """Sizes of one trace: every block is traced at three, which must give the same graph."""
 
     name: str
     batch: int
@@ -73,33 +77,43 @@ class Retracer:
     def __init__(self, model: nn.Module, is_leaf: LeafRule | None, opaque: Literal["error", "keep"]) -> None:
         self.skeleton = structure.to_meta(model).eval()
         structure.watch_layer_index(self.skeleton)
+        _use_no_cache(self.skeleton)
         self.is_leaf, self.opaque = is_leaf, opaque
         self.paths = set(structure.find_blocks(self.skeleton))
         self.parameters = inspect.signature(self.skeleton.forward).parameters
         self.entries: dict[str, _Entry] = {}
         self.by_path: dict[str, _Entry] = {}
         self.encoder_decoder = "decoder_input_ids" in self.parameters
-        self.prefill = Phase("prefill", 2, 5, 0, 6, training=True)
-        self.other = Phase("longer", 3, 7, 0, 11, training=False)
-        if "past_key_values" in self.parameters:
-            self.other = Phase("decode", 3, 1, 8, 11, training=False)
+        longest = _longest(self.skeleton)
+        decode = (1, 8) if "past_key_values" in self.parameters else (7, 0)
+        self.phases = (
+            Phase("prefill", 2, 5, 0, 6, training=True),
+            Phase("decode", 3, *decode, 11, training=False),
+            Phase("longest", 2, longest, 0, longest, training=False),
+        )
 
     def first(self) -> ModelGraph:
-        names = frozenset(n for n in ALWAYS_INPUTS if n in self.parameters)
-        graph = self.trace(names, self.prefill)
-        other = self.trace(names, self.other)
-        if digest(graph, ignore_dropout=True) != digest(other, ignore_dropout=True):
-            raise _size_error("the model's graph", "")
+        """The model graph for the usual inputs, with the blocks it calls."""
+        graph = self(frozenset(n for n in ALWAYS_INPUTS if n in self.parameters))
         called = [c.path for c in block_calls(graph, self.paths)]
         if not called:
-            raise TraceError("FYC-G04", "the model's forward calls none of its repeated blocks")
+            raise TraceError(
+                "FYC-G04",
+                "the model's forward calls none of its repeated blocks",
+                where=", ".join(sorted(self.paths)[:3]),
+                why="they are not called as modules (`block(...)`), so nothing can be bound to them",
+            )
         return ModelGraph(graph, {path: self.by_path[path].graph for path in dict.fromkeys(called)}, self)
 
     def __call__(self, names: frozenset[str]) -> fx.Graph:
-        unknown = names - set(self.parameters)
-        if unknown or not names <= {*ALWAYS_INPUTS, *OPTIONAL_INPUTS}:
-            raise TraceError("FYC-G05", f"the model graph does not take {sorted(unknown or names)}")
-        return self.trace(names, self.prefill)
+        """The model graph for a set of inputs; it must be the same at all sizes."""
+        unknown = names - (self.parameters.keys() & {*ALWAYS_INPUTS, *OPTIONAL_INPUTS})
+        if unknown:
+            raise TraceError("FYC-G05", f"the model graph has no input {', '.join(sorted(unknown))}")
+        graph, *others = [self.trace(names, phase) for phase in self.phases]
+        if any(digest(graph, ignore_dropout=True) != digest(other, ignore_dropout=True) for other in others):
+            raise _size_error("the model's graph", "")
+        return graph
 
     def trace(self, names: frozenset[str], phase: Phase) -> fx.Graph:
         """The model graph for the inputs `names` at the sizes of `phase`."""
@@ -195,6 +209,20 @@ class ModelTracer(ValueTracer):
 
     def foreign_argument(self, a: Any) -> Any:
         return a if callable(a) else super().foreign_argument(a)
+
+
+def _longest(model: nn.Module) -> int:
+    """The longest sequence the model is made for, to see what its code does beyond windows and thresholds."""
+    known = getattr(model.config, "max_position_embeddings", None)
+    return min(known, _LONGEST) if isinstance(known, int) and known > 8 else _UNKNOWN_LONGEST
+
+
+def _use_no_cache(model: nn.Module) -> None:
+    """Keep the model from making a cache of its own: only the caller's is traced."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "use_cache", None):
+            config.use_cache = False
 
 
 def _named_outputs(result: Any) -> dict[str, Any]:

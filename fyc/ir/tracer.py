@@ -21,7 +21,7 @@ from fyc.ir import ops
 from fyc.ir.effects import remove_dead
 from fyc.ir.layer_index import LayerIndex
 from fyc.ir.patches import FACTORIES, tracing
-from fyc.ir.caches import CacheValue, cache_attribute
+from fyc.ir.caches import CacheValue, CacheView, cache_attribute
 from fyc.ir.proxy import ValueProxy
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add"}
@@ -87,7 +87,6 @@ class ValueTracer(fx.Tracer):
         self.paths: dict[int, str] = {id(m): name for name, m in root.named_modules()}
         self.reads: list[Read] = []
         self.uses_layer_index = False
-        self.optional_masks = True
         self.optional_used = False
         self.guarded: set[str] = set()
         self._attributes: dict[str, ValueProxy] = {}
@@ -189,7 +188,12 @@ class ValueTracer(fx.Tracer):
         if target is F.dropout:
             target, args, kwargs = self._dropout(*args, **kwargs)
         elif target in _ADDITIONS and len(args) == 2 and not kwargs:
-            target, args = self._addition(target, args)
+            if self._is_optional(args[1]):
+                kind, target = "call_function", ops.add_optional
+            elif self._is_optional(args[0]):
+                kind, target, args = "call_function", ops.add_optional, args[::-1]
+        elif target in ("masked_fill", torch.masked_fill) and len(args) == 3 and self._is_optional(args[1]):
+            kind, target = "call_function", ops.masked_fill_optional
         value = self.evaluate(kind, target, args, kwargs)
         return self.add(kind, target, args, kwargs, value)
 
@@ -204,13 +208,11 @@ class ValueTracer(fx.Tracer):
         options = {"inplace": True} if inplace else {}
         return ops.dropout, (self.module, x, p), options
 
-    def _addition(self, target: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """`x + mask` where the mask may be None at run time, when model code skips the addition."""
-        for x, other in (args, args[::-1]):
-            if self.optional_masks and type(other) is ValueProxy and other.node.meta.get("optional"):
-                self.optional_used = True
-                return ops.add_optional, (x, other)
-        return target, args
+    def _is_optional(self, value: Any) -> bool:
+        """Whether a value is a mask that may be None at run time, when model code skips what it does with it."""
+        optional = type(value) is ValueProxy and bool(value.node.meta.get("optional"))
+        self.optional_used = self.optional_used or optional
+        return optional
 
     def evaluate(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of a node, computed on meta tensors."""
@@ -252,6 +254,8 @@ class ValueTracer(fx.Tracer):
             return item.node.meta["val"]
         if isinstance(item, Marker):
             raise MarkerRefusedError
+        if isinstance(item, CacheView):
+            return item.as_argument().fyc_value
         if isinstance(item, tuple):
             parts = [self.values(x) for x in item]
             return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
@@ -283,6 +287,8 @@ class ValueTracer(fx.Tracer):
             return self.attribute(self.paths[id(a)], a).node
         if isinstance(a, Tensor):
             return self._tensor_argument(a)
+        if isinstance(a, CacheView):
+            return a.as_argument().node
         if isinstance(a, Marker):
             raise MarkerRefusedError
         return self.foreign_argument(a)
@@ -341,6 +347,10 @@ class ValueTracer(fx.Tracer):
                 if isinstance(own, int) and isinstance(index, int) and int.__eq__(own, index):
                     return module, name
         return self.module, index
+
+    def keep_state(self, name: str) -> NoReturn:
+        """Refuse an assignment to an attribute of a module: state between calls is not part of a graph."""
+        raise self.unsupported(f"a module keeps state between calls in its attribute `{name}`")
 
     def mask(self, builder: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record a call of one of transformers' mask builders."""
