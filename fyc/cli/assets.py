@@ -33,32 +33,32 @@ def list_(json: Json = False) -> None:
     from fyc.ui.tables import show_table
     from fyc.ui.text import human_bytes
 
-    rows = []
-    for name, asset in ASSETS.items():
-        file = path_of(name)
-        rows.append(
-            {
-                "name": name,
-                "kind": asset.kind,
-                "download_bytes": asset.package.download_bytes,
-                "path": None if file is None else str(file),
-                "licence": asset.licence,
-                "summary": asset.summary,
-            }
-        )
+    paths = {name: path_of(name) for name in ASSETS}
     if json:
-        print_json(rows)
+        print_json(
+            [
+                {
+                    "name": name,
+                    "kind": asset.kind,
+                    "download_bytes": asset.package.download_bytes,
+                    "path": None if paths[name] is None else str(paths[name]),
+                    "licence": asset.licence,
+                    "summary": asset.summary,
+                }
+                for name, asset in ASSETS.items()
+            ]
+        )
         return
     cells = [
         (
-            row["name"],
-            row["kind"],
-            human_bytes(row["download_bytes"]),
-            bool(row["path"]),
-            row["licence"],
-            row["summary"],
+            name,
+            asset.kind,
+            human_bytes(asset.package.download_bytes),
+            paths[name] is not None,
+            asset.licence,
+            asset.summary,
         )
-        for row in rows
+        for name, asset in ASSETS.items()
     ]
     show_table(("asset", "kind", "download", "fetched", "licence", "summary"), cells)
 

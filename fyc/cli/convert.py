@@ -91,10 +91,11 @@ def convert(
         else:
             job.convert(json)
     except (KeyboardInterrupt, Interrupted) as error:
-        words = ["fyc", *context.find_root().obj, *([] if resume else ["--resume"])]
-        raise Interrupted(
-            "FYC-I01", "interrupted; what is finished is kept", next=f"go on with: {shlex.join(words)}"
-        ) from error
+        advice = "repeat the command"
+        if job.started and not (check and output is None):
+            words = ["fyc", *context.find_root().obj, *([] if resume else ["--resume"])]
+            advice = f"what is finished is kept; go on with: {shlex.join(words)}"
+        raise Interrupted("FYC-I01", "interrupted", next=advice) from error
 
 
 @dataclass
@@ -110,6 +111,7 @@ class _Job:
     resume: bool
     dump_ir: Path | None
     progress: Mode
+    started: bool = False
 
     def read(self) -> Recipe:
         """The recipe; torch is not imported for it."""
@@ -132,6 +134,7 @@ class _Job:
         from fyc.ui.progress import progress
 
         last: dict[str, Any] = {}
+        self.started = True
         with progress(self.progress) as show:
             artifact = engine.convert(plan, resume=self.resume, dump_ir=self.dump_ir, events=_remember(show, last))
         return artifact, last

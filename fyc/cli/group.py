@@ -66,8 +66,9 @@ def _distribution(entry: EntryPoint) -> str:
 
 
 def _summary(entry: EntryPoint) -> str:
-    summary = entry.dist.metadata.get("Summary") if entry.dist is not None else None
-    return summary or f"Command of {_distribution(entry)}."
+    if entry.dist is not None and "Summary" in entry.dist.metadata:
+        return entry.dist.metadata["Summary"]
+    return f"Command of {_distribution(entry)}."
 
 
 def _load(entry: EntryPoint) -> Any:

@@ -201,3 +201,21 @@ def test_inspect_verify_and_diff(fyc, recipe, tmp_path):
     assert {result.json["error"]["code"]} <= {"FYC-A02", "FYC-A03"}
     assert "recipe.yaml" in result.err
     assert shard.name in result.err
+
+
+def test_ctrl_c_before_anything_is_computed_promises_nothing(fyc, recipe, monkeypatch):
+    def interrupt(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fyc.engine.prepare", interrupt)
+    result = fyc("convert", recipe, "--json")
+    assert result.code == 130
+    assert result.json["error"]["next"] == "repeat the command"
+
+
+def test_ctrl_c_in_a_check_whose_output_is_dropped_promises_nothing(fyc, recipe, install, tmp_path, monkeypatch):
+    monkeypatch.setenv("STOP_FLAG", str(tmp_path / "flag"))
+    install("fyc-stop", {"stop": INTERRUPTS})
+    result = fyc("convert", recipe, "--check", "--set", "passes.0.use=stop", "--json")
+    assert result.code == 130
+    assert "--resume" not in result.json["error"]["next"]
