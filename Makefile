@@ -1,0 +1,56 @@
+# Everything runs in .venv, which the first target that needs it sets up.
+# torch is installed first and on its own, so that nothing else ever chooses its build.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help setup test test-all demo lint format bench docs clean
+
+help:
+	@echo "make setup     create .venv and install fyc with its development tools"
+	@echo "make test      the test suite (under 15 minutes on 2 cores)"
+	@echo "make test-all  the suite with its slow and large parts"
+	@echo "make demo      convert a real model, print what it cost, generate a sentence (under 10 minutes)"
+	@echo "make lint      ruff, mypy and the import contract"
+	@echo "make format    let ruff format the code"
+	@echo "make bench     the measurements behind docs/benchmarks.md (hours)"
+	@echo "make docs      write the generated pages of the documentation again"
+	@echo "make clean     remove .venv and caches"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fyc needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python bench/run.py
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
