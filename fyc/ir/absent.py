@@ -35,12 +35,15 @@ def _simplify(node: fx.Node, absent: set[fx.Node]) -> None:
     args: tuple[Any, ...] = node.args
     if node.target in (ops.add_optional, ops.masked_fill_optional) and args[1] in absent:
         node.replace_all_uses_with(args[0])
-    elif node.target is ops.cache_length and args[0] in absent:
-        for user in list(node.users):
-            if user.target is operator.add:
-                others = [a for a in user.args if a is not node]
-                user.replace_all_uses_with(others[0])  # type: ignore[arg-type]
+    elif node.target is operator.add and any(_is_zero(a, absent) for a in args):
+        node.replace_all_uses_with(next(a for a in args if not _is_zero(a, absent)))
     elif node.target is operator.getitem and isinstance(args[0], fx.Node) and args[1] in (0, 1):
         source = args[0]
         if source.target in _UPDATES and source.args[1] in absent:
             node.replace_all_uses_with(source.args[2 + args[1]])  # type: ignore[arg-type]
+
+
+def _is_zero(value: Any, absent: set[fx.Node]) -> bool:
+    if isinstance(value, fx.Node):
+        return value.target is ops.cache_length and value.args[0] in absent
+    return type(value) is int and value == 0

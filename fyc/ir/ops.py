@@ -134,7 +134,9 @@ def cache_length(cache: Any, module: nn.Module | None = None, index: str | int =
     """Number of positions in the cache (of `module`'s layer if given); 0 without a cache."""
     if cache is None:
         return 0
-    return cache.get_seq_length() if module is None else cache.get_seq_length(layer_index(module, index))
+    length = cache.get_seq_length() if module is None else cache.get_seq_length(layer_index(module, index))
+    # A static cache hands out the counter that its next update changes in place.
+    return length.clone() if isinstance(length, Tensor) else length
 
 
 def add_optional(x: Tensor, mask: Tensor | None) -> Tensor:
