@@ -7,20 +7,19 @@ done while transformers itself is being imported, so they follow when an artifac
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-import warnings
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 TARGET = "transformers.quantizers.auto"
 METHOD = "fyc"
 
 
-class _AfterImport(MetaPathFinder):
+class _AfterImport:
     """Finds `TARGET` once, like the other finders do, and registers after its code has run."""
 
     def find_spec(
@@ -29,8 +28,10 @@ class _AfterImport(MetaPathFinder):
         del path, target
         if fullname != TARGET:
             return None
+        from importlib.util import find_spec
+
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = find_spec(fullname)
         if spec is None or spec.loader is None:
             return spec
         loader, execute = spec.loader, spec.loader.exec_module
@@ -81,4 +82,6 @@ def _register(auto: Any) -> None:
         auto.register_quantization_config(METHOD)(Config)
         auto.register_quantizer(METHOD)(Quantizer)
     except Exception as error:  # someone else's `import transformers` must not fail because of fyc
+        import warnings
+
         warnings.warn(f"fyc cannot teach transformers to load its artifacts: {error!r}", stacklevel=2)
