@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -37,6 +37,9 @@ from fyc.ir import BlockGraph
 from fyc.loading.bind import SAMPLES
 from fyc.recipe import versions
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 #: Relative L2 difference of a block's output that still counts as the same, by dtype (see `Sample`).
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 5e-3}
 #: Entries of a configuration that name this machine's folder, or code beside the source that is not carried over.
@@ -58,7 +61,8 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
     names = ["outer", *(live.block_step(stage, unit).path.name for unit in plan.units)]
     stored = {name: live.step(stage, name).data() for name in names}
     guard = _write_shards(plan, live, folder, names, stored)
-    _write_config(plan, folder)
+    aliases = _merge(stored, "aliases", str)
+    _write_config(plan, folder, aliases)
     graphs = _write_graphs(plan, folder, stored)
     samples = _write_samples(plan, folder, outcome)
     write_text(folder / "recipe.yaml", plan.recipe.to_yaml())
@@ -79,7 +83,7 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
         replaced=_merge(stored, "replaced", Replacement.model_validate),
         blocks=graphs,
         model_graph=None,
-        aliases=_merge(stored, "aliases", str),
+        aliases=aliases,
         guard=guard,
         samples=samples,
         metrics=dict(outcome.metrics),
@@ -144,15 +148,25 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_config(plan: RunPlan, folder: Path) -> None:
+def _write_config(plan: RunPlan, folder: Path, aliases: Mapping[str, str]) -> None:
     config = {key: value for key, value in plan.skeleton.config.to_dict().items() if key not in _LOCAL}
     config["architectures"] = [plan.checkpoint.architecture]
     config["dtype"] = str(plan.dtype).removeprefix("torch.")
+    if config.get("tie_word_embeddings") and not _still_tied(plan.skeleton, aliases):
+        config["tie_word_embeddings"] = False
     config["quantization_config"] = {"quant_method": "fyc", "schema": 1}
     write_json(folder / "config.json", config)
     for path in plan.checkpoint.companions:
         if is_file_name(path.name):
             shutil.copyfile(path, folder / path.name)
+
+
+def _still_tied(model: PreTrainedModel, aliases: Mapping[str, str]) -> bool:
+    """Whether the head is the embedding matrix, as the configuration says: a pass may have given it its own."""
+    return all(
+        aliases.get(target, target) == aliases.get(source, source)
+        for target, source in model.all_tied_weights_keys.items()
+    )
 
 
 def _write_graphs(plan: RunPlan, folder: Path, stored: Mapping[str, Any]) -> list[BlockEntry]:

@@ -28,7 +28,7 @@ from fyc.artifact import Artifact, open_artifact
 from fyc.errors import ArtifactError
 from fyc.loading.bind import bind_blocks, changed_structures, check_numerically, read_graphs
 from fyc.loading.rebuild import get_tensor, persistent_tensors, replace_modules, set_tensor
-from fyc.plugins import load_plugins
+from fyc.plugins import PluginHost, load_plugins
 
 METHOD = "fyc"
 _log = logging.getLogger(__name__)
@@ -80,11 +80,12 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         self._graphs = read_graphs(artifact)
         source = ir.trace_model(model, is_leaf=host.trace_leaf, opaque="keep")
         self._changed = changed_structures(source, artifact)
+        _check_plugins(artifact, host)
         gone = replace_modules(model, artifact.manifest.replaced, host)
         self._initializers = _initialize_as_before(model, gone)
         _add_guard_axis(model, artifact)
         _check_shapes(model, artifact)
-        _forget_replaced_ties(model, artifact.manifest.aliases)
+        _forget_ties(model, artifact.manifest.aliases)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         del kwargs
@@ -114,6 +115,19 @@ def _artifact_of(checkpoint_files: list[str] | None) -> Artifact:
             "FYC-A07", "a weight file is not listed in fyc.json", where=str(folder / min(unknown)), next="remove it"
         )
     return artifact
+
+
+def _check_plugins(artifact: Artifact, host: PluginHost) -> None:
+    distributions = {entry.name: entry.distribution for entry in artifact.manifest.passes}
+    for path, replacement in artifact.manifest.replaced.items():
+        if replacement.by not in host.passes:
+            raise ArtifactError(
+                "FYC-A04",
+                f"the artifact needs the pass {replacement.by!r}",
+                where=path,
+                why="no installed plugin registers it",
+                next=f"install it: the artifact was made with {distributions.get(replacement.by, 'another plugin')}",
+            )
 
 
 def _check_class(model: PreTrainedModel, artifact: Artifact) -> None:
@@ -193,12 +207,13 @@ def _initialize(
             parent._modules[name] = child
 
 
-def _forget_replaced_ties(model: PreTrainedModel, aliases: Mapping[str, str]) -> None:
-    """Keep transformers from tying tensors that a pass replaced; their aliases stand in the manifest."""
+def _forget_ties(model: PreTrainedModel, aliases: Mapping[str, str]) -> None:
+    """Keep transformers from tying tensors that a pass replaced or untied; what is tied stands in the manifest."""
     names = {name for name, _ in persistent_tensors(model)}
     ties = model.all_tied_weights_keys
     for target, source in list(ties.items()):
-        if target not in names or source not in names:
+        tied = aliases.get(target, target) == aliases.get(source, source)
+        if target not in names or source not in names or not tied:
             del ties[target]
     known = model._keys_to_ignore_on_load_missing or []
     model._keys_to_ignore_on_load_missing = [*known, *(re.escape(name) for name in aliases)]
