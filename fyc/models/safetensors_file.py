@@ -176,7 +176,10 @@ def _allocate(count: int, dtype: torch.dtype) -> torch.Tensor:
     size = count * dtype.itemsize
     if size < MAPPED:
         return torch.empty(count, dtype=dtype)
-    return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype)
+    try:
+        return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype)
+    except OSError as error:  # of the kernel, not of the file that is being read
+        raise MemoryError(f"cannot allocate {size} bytes") from error
 
 
 def _fill(stream: FileIO, raw: torch.Tensor, info: TensorInfo) -> None:
