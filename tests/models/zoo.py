@@ -1,12 +1,15 @@
-"""Tiny random models of the architectures fyc names, built from configurations."""
+"""Tiny random models of the architectures fyc names, and what "equal" means for a model."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers import PreTrainedModel
+
+Tensors = dict[str, torch.Tensor]
 
 SMALL: dict[str, Any] = {
     "vocab_size": 96,
@@ -54,3 +57,31 @@ def tiny(architecture: str, **changes: Any) -> PreTrainedModel:
         for parameter in model.parameters():
             parameter.normal_(0, 0.1)
     return model
+
+
+def tensors(model: PreTrainedModel) -> Tensors:
+    """Parameters and buffers, under all their names."""
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return dict(named)
+
+
+def ties(found: Tensors) -> set[frozenset[str]]:
+    """Groups of names that are one tensor."""
+    return {frozenset(name for name in found if found[name] is found[other]) for other in found}
+
+
+def assert_equal(model: PreTrainedModel, reference: PreTrainedModel) -> None:
+    """Same names, same dtypes, same bits, same ties, eval mode."""
+    ours, theirs = tensors(model), tensors(reference)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype, name
+        assert torch.equal(ours[name], tensor), name
+    assert ties(ours) == ties(theirs)
+    assert not model.training
+
+
+def reference_of(folder: Path, architecture: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The model as transformers itself loads it."""
+    cls: type[PreTrainedModel] = getattr(transformers, architecture)
+    return cls.from_pretrained(folder, dtype=dtype)
