@@ -202,7 +202,7 @@ def _output_is_dropped() -> Iterator[None]:
 
 
 def _gate_text(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "perplexity" in name)
+    return ", ".join(f"{name} {value:.6g}" for name, value in metrics.items() if "perplexity" in name)
 
 
 def _remember(show: EventSink, last: dict[str, Any]) -> EventSink:

@@ -48,12 +48,12 @@ def show_artifact(artifact: Mapping[str, Any], *, modules: bool) -> None:
             "size": f"{human_bytes(source)} -> {human_bytes(size)}{ratio}",
             "passes": [f"{entry['name']} ({entry['distribution']})" for entry in artifact["passes"]],
             "modules": ", ".join(f"{count} {action}" for action, count in _actions(artifact["modules"])) or "none",
-            **{name: float(value) for name, value in artifact["metrics"].items()},
+            **{name: f"{value:.6g}" for name, value in artifact["metrics"].items()},
         }
     )
     for entry in artifact["passes"]:
         for name, value in entry["metrics"].items():
-            typer.echo(f"{entry['name']}: {name} = {value:.4g}")
+            typer.echo(f"{entry['name']}: {name} = {value:.6g}")
         for note in entry["notes"]:
             typer.echo(f"{entry['name']}: {note}")
     if modules and artifact["modules"]:
