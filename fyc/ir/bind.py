@@ -24,6 +24,9 @@ def bind(layer: nn.Module, graph: BlockGraph) -> None:
     The layer's class is replaced by a subclass of the same name whose `forward` is the graph's generated code. An
     opaque graph leaves the layer alone. A bound layer cannot be pickled: its class could not be found again.
 
+    The graph calls the block's leaf modules. Modules in between (an attention or MLP module) are no longer called
+    themselves, so hooks on them do not fire; `output_attentions` works all the same.
+
     Raises:
         TraceError: FYC-G07 when the graph does not fit the layer.
     """
@@ -44,6 +47,12 @@ def unbind(layer: nn.Module) -> None:
 def is_bound(layer: nn.Module) -> bool:
     """Whether `bind` changed this layer."""
     return "_fyc_base" in vars(type(layer))
+
+
+def bound_graph(layer: nn.Module) -> BlockGraph:
+    """The graph that a bound layer computes."""
+    graph: BlockGraph = type(layer).fyc_graph  # type: ignore[attr-defined]
+    return graph
 
 
 def _body(base: type[nn.Module], graph: BlockGraph) -> dict[str, Any]:

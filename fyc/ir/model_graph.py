@@ -116,6 +116,8 @@ class ModelGraph:
         while stop < len(nodes) and not (nodes[stop].op == "call_module" and nodes[stop].target in self.blocks):
             stop += 1
         state.output = interpreter.run(nodes[begin:stop], model, state.values, interpreter.last_uses(nodes))
+        if stop == len(nodes):
+            state.values.clear()
 
 
 def block_calls(graph: fx.Graph, blocks: set[str]) -> list[BlockCall]:

@@ -66,7 +66,17 @@ def attention(
     result: tuple[Tensor, Tensor | None] = kernel(
         module, query, key, value, mask, dropout=dropout if module.training else 0.0, **options
     )
+    if module._forward_hooks:
+        _capture_weights(module, result[1])
     return result
+
+
+def _capture_weights(module: nn.Module, weights: Tensor | None) -> None:
+    """Serve `output_attentions`: transformers collects the weights with a hook on the module that a graph inlines."""
+    for hook in module._forward_hooks.values():
+        if getattr(hook, "__name__", "") == "output_capturing_hook":
+            # Each hook knows at which position its module returns the weights: 1 or 2.
+            hook(module, (), (weights, weights, weights))
 
 
 def cache_update(

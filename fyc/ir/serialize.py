@@ -12,6 +12,7 @@ from torch import fx
 
 from fyc.errors import ArtifactError
 from fyc.ir import allowlist
+from fyc.ir.ops import SELF
 
 VERSION = 1
 MAX_NODES = 10_000
@@ -142,6 +143,8 @@ class _Reader:
         if op in ("get_attr", "call_module"):
             if _PATH.fullmatch(target) is None or any(keyword.iskeyword(part) for part in target.split(".")):
                 raise refuse(f"{target!r:.60} is no path of a module", name)
+            if op == "call_module" and target == SELF:
+                raise refuse("a block cannot call itself", name)
             if op == "get_attr" and (args or kwargs):
                 raise refuse("an attribute takes no arguments", name)
             return target
@@ -155,7 +158,7 @@ class _Reader:
         function = allowlist.function(target)
         if function is None:
             raise refuse(f"{target!r:.60} is not on the list of functions a graph may call", name)
-        if function is getattr and (len(args) != 2 or kwargs or args[1] not in allowlist.ATTRIBUTES):
+        if function is getattr and not (len(args) == 2 and not kwargs and _is_attribute(args[1])):
             raise refuse("getattr may only read a tensor's shape, dtype and the like", name)
         return function
 
@@ -211,7 +214,7 @@ class _Reader:
             if kind == "format" and content in _FORMATS:
                 return _FORMATS[content]
             if kind == "device" and _DEVICE.fullmatch(content):
-                return torch.device(content)
+                return _device(content, where)
         raise refuse(f"an argument of kind {kind!r:.60} is not understood", where)
 
     def _nested(self, kind: str, content: Any, depth: int, where: str) -> Any:
@@ -230,6 +233,17 @@ class _Reader:
         if not isinstance(pair, list) or len(pair) != 2 or not is_identifier(pair[0]):
             raise refuse("a dict is a list of [name, value] pairs", where)
         return pair[0], self._decode(pair[1], depth + 1, where)
+
+
+def _is_attribute(name: Any) -> bool:
+    return isinstance(name, str) and name in allowlist.ATTRIBUTES
+
+
+def _device(name: str, where: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise refuse(f"there is no device {name}", where) from error
 
 
 def is_identifier(name: Any) -> bool:

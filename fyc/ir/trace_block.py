@@ -138,7 +138,7 @@ def _refusal(what: str, layer: nn.Module) -> TraceError:
     return TraceError(
         "FYC-G05",
         f"what the block computes depends on {what}",
-        where=f"(root) in {type(layer).__module__}",
+        where=f"(root) at {type(layer).__module__}",
         why="one graph cannot hold both ways",
         next="convert with `opaque: keep`, or make the module that decides a leaf with the hook fyc_trace_leaf",
     )

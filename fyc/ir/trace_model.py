@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from fyc.errors import TraceError
 from fyc.ir import blocks as structure
 from fyc.ir import ops
+from fyc.ir.bind import bound_graph, is_bound
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue, EncoderDecoderCacheValue
 from fyc.ir.digest import digest
@@ -38,7 +39,7 @@ class Phase:
 
 @dataclass
 class _Entry:
-    """One distinct block structure: its graph, how it was traced (None: opaque), what it returns in each phase."""
+    """One distinct block structure: its graph, how it was traced (None: it was not), what it returns in each phase."""
 
     graph: BlockGraph
     way: Any
@@ -155,6 +156,8 @@ class Retracer:
         return known.values[phase.name]
 
     def _new_entry(self, path: str, layer: nn.Module, call: Call, phase: Phase) -> _Entry:
+        if is_bound(layer):
+            return _Entry(bound_graph(layer), None, {phase.name: _untraced_value(layer, call)}, own=True)
         structure.forget_layer_index(layer)
         layer.train(phase.training)
         try:
@@ -165,7 +168,7 @@ class Retracer:
                 raise located from error
             layer.eval()
             graph = BlockGraph(new_graph(), opaque=True, reason=str(located))
-            return _Entry(graph, None, {phase.name: _opaque_value(layer, call)})
+            return _Entry(graph, None, {phase.name: _untraced_value(layer, call)})
         finally:
             layer.eval()
         own = trace.uses_layer_index or structure.depends_on_layer_index(layer)
@@ -174,7 +177,7 @@ class Retracer:
     def _other_phase(self, entry: _Entry, path: str, layer: nn.Module, call: Call, phase: Phase) -> Any:
         """Trace a known block at the other sizes; the graph must be the same."""
         if entry.way is None:
-            return _opaque_value(layer, call)
+            return _untraced_value(layer, call)
         layer.train(phase.training)
         try:
             trace = retrace_block(layer, call, entry.way)
@@ -243,8 +246,8 @@ def _pattern(value: Any) -> Any:
     return type(value).__name__ if isinstance(value, CacheValue) else value
 
 
-def _opaque_value(layer: nn.Module, call: Call) -> Any:
-    """What an opaque block returns on meta tensors; if that needs data, something like its first argument."""
+def _untraced_value(layer: nn.Module, call: Call) -> Any:
+    """What a block that is not traced returns on meta tensors; if that needs data, something like its first argument."""
     try:
         with torch.no_grad():
             return layer(*call.args, **call.kwargs)
@@ -254,8 +257,10 @@ def _opaque_value(layer: nn.Module, call: Call) -> Any:
 
 
 def _located(error: TraceError, path: str) -> TraceError:
-    where = error.where if error.where.startswith("(root)") is False else error.where.removeprefix("(root) ")
-    return TraceError(error.code, error.what, where=f"{path}: {where}", why=error.why, next=error.next)
+    """The error of a block's trace with the block's path before the path inside the block."""
+    inside, at, line = error.where.partition(" at ")
+    where = path if inside in ("", "(root)") else f"{path}.{inside}"
+    return TraceError(error.code, error.what, where=where + at + line, why=error.why, next=error.next)
 
 
 def _difference(first: BlockGraph, second: BlockGraph, path: str) -> TraceError:

@@ -64,6 +64,10 @@ def default_leaf(module: nn.Module) -> bool:
         return False
     if next(module.children(), None) is None or type(module).__module__.startswith("torch.nn"):
         return True
+    return _holds_experts(module)
+
+
+def _holds_experts(module: nn.Module) -> bool:
     return any(p.dim() >= 3 for p in module.parameters(recurse=False))
 
 
@@ -72,7 +76,8 @@ class ValueTracer(fx.Tracer):
 
     Args:
         root: the module to trace; its parameters must be on the meta device.
-        is_leaf: rule asked before `default_leaf`; None means "no opinion".
+        is_leaf: rule asked before `default_leaf`; None means "no opinion". A module that the rule makes a leaf and whose
+            output shape depends on data is taken to return a tensor like the first one it is given.
     """
 
     def __init__(self, root: nn.Module, is_leaf: LeafRule | None = None) -> None:
@@ -243,10 +248,13 @@ class ValueTracer(fx.Tracer):
             return self.plain_forward(module)(*args, **kwargs)
         except Exception:
             hidden = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-            if hidden is None or not any(p.dim() >= 3 for p in module.parameters(recurse=False)):
+            if hidden is None or not (self._asked_to_be_leaf(module) or _holds_experts(module)):
                 raise
             # Routing tokens to experts needs data; what comes back has the shape of what went in.
             return torch.empty_like(hidden)
+
+    def _asked_to_be_leaf(self, module: nn.Module) -> bool:
+        return self.is_leaf_rule is not None and self.is_leaf_rule(module) is True
 
     def values(self, item: Any) -> Any:
         """`item` with every proxy replaced by its value."""
