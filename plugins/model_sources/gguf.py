@@ -90,9 +90,9 @@ def _load(path: Path) -> tuple[PreTrainedModel, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True,
-            quantization_config=GgufConfig(dequantize=True),
+            quantization_config=GgufConfig(dequantize=True), output_loading_info=True,
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     except MemoryError:
@@ -102,6 +102,8 @@ def _load(path: Path) -> tuple[PreTrainedModel, Any]:
             "FYC-M05", "transformers cannot load this GGUF file", where=str(path),
             why=f"{type(error).__name__}: {error}", next="use the model's original safetensors checkpoint",
         ) from error  # fmt: skip
+    if report["missing_keys"]:
+        raise _incomplete(path, f"missing: {', '.join(sorted(report['missing_keys']))}")
     return model, tokenizer
 
 
@@ -117,13 +119,18 @@ def _plain_copy(model: PreTrainedModel, path: Path) -> PreTrainedModel:
     try:
         plain.load_state_dict(model.state_dict(), strict=True, assign=True)
     except RuntimeError as error:
-        raise ModelError(
-            "FYC-M05", "the GGUF file does not hold all weights of the model", where=str(path), why=str(error)
-        ) from error
+        raise _incomplete(path, str(error)) from error
     plain.tie_weights()
     plain.generation_config = copy.deepcopy(model.generation_config)
     config.architectures = [type(model).__name__]
     return plain
+
+
+def _incomplete(path: Path, why: str) -> ModelError:
+    return ModelError(
+        "FYC-M05", "the GGUF file does not hold all weights of the model", where=str(path), why=why,
+        next="use the model's original safetensors checkpoint",
+    )  # fmt: skip
 
 
 def _damaged(path: Path, why: str) -> ModelError:

@@ -235,7 +235,7 @@ def test_nan_in_the_weights_names_the_tensor(tmp_path: Path) -> None:
 
 def test_reading_an_unknown_name(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(save(tiny("LlamaForCausalLM"), tmp_path))
-    with pytest.raises(ModelError, match="FYC-M02.*nothing"):
+    with pytest.raises(ModelError, match=r"FYC-M02.*nothing"):
         checkpoint.read(["nothing"])
 
 

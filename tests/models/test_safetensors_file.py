@@ -126,10 +126,11 @@ def test_bit_flips_in_the_header_never_end_in_a_traceback(tmp_path: Path, sample
     try:
         tensors = read_all(path)
     except FycError as error:
-        assert error.code in ("FYC-M03", "FYC-M04", "FYC-M05")  # noqa: PT017  any of them will do
-        assert error.where
+        found = error.code
     else:  # a flip in a name, a dtype of the same size, or blank space
+        found = "read"
         assert sum(tensor.nbytes for tensor in tensors.values()) == len(sample) - length
+    assert found in ("FYC-M03", "FYC-M04", "FYC-M05", "read")
 
 
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
