@@ -7,7 +7,7 @@ mistake cannot pass silently. The built-in passes and model sources use these sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -25,7 +25,7 @@ hookimpl = pluggy.HookimplMarker("fyc")
 
 
 @hookspec
-def fyc_register_passes(register: Callable[[type[Pass]], None]) -> None:
+def fyc_register_passes(register: Callable[[type[Pass[Any]]], None]) -> None:
     """Register conversion passes.
 
     Args:
@@ -58,17 +58,17 @@ def fyc_trace_leaf(module: nn.Module) -> bool | None:
 
 
 @hookspec
-def fyc_before_pass(pass_: Pass, block: Block, ctx: PassContext) -> None:
+def fyc_before_pass(pass_: Pass[Any], block: Block, ctx: PassContext) -> None:
     """Called before a pass converts a block."""
 
 
 @hookspec
-def fyc_after_pass(pass_: Pass, block: Block, result: PassResult, ctx: PassContext) -> None:
+def fyc_after_pass(pass_: Pass[Any], block: Block, result: PassResult, ctx: PassContext) -> None:
     """Called after a pass converted a block and the block's graph passed the lint."""
 
 
 @hookspec
-def fyc_on_pass_error(pass_: Pass, block: Block, error: Exception, ctx: PassContext) -> None:
+def fyc_on_pass_error(pass_: Pass[Any], block: Block, error: Exception, ctx: PassContext) -> None:
     """Called when a pass raised. The error goes on to the user afterwards."""
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fyc.errors import ArtifactError
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 NAME = "fyc.json"
 #: A manifest larger than this is refused before it is parsed.
 MAX_BYTES = 64 * 2**20
@@ -38,6 +38,7 @@ def is_file_name(text: str) -> bool:
 
 FileName = Annotated[str, _matches(_FILE, "file name inside the artifact")]
 ModulePath = Annotated[str, _matches(_PATH, "module path")]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Sha256 = Annotated[str, _matches(_SHA256, "sha256")]
 
 
@@ -113,16 +114,17 @@ class Sample(_Model):
 class Manifest(_Model):
     """The content of `fyc.json`."""
 
-    schema_: Annotated[Literal[1], Field(alias="schema")]
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
     versions: dict[str, str]
     architecture: Annotated[str, _matches(re.compile(r"[A-Za-z][A-Za-z0-9_]*"), "class name")]
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     source: Source
     passes: list[PassEntry]
     modules: list[ModuleEntry]
     replaced: dict[ModulePath, Replacement]
     blocks: list[BlockEntry]
-    model_graph: FileName | None
     aliases: dict[ModulePath, ModulePath]
     guard: Guard
     samples: list[Sample]

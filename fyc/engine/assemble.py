@@ -68,10 +68,9 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
     write_text(folder / "recipe.yaml", plan.recipe.to_yaml())
     write_json(folder / "recipe.lock.json", dict(plan.lock))
     manifest = Manifest(
-        schema=1,
         versions=versions(),
         architecture=plan.checkpoint.architecture,
-        dtype=str(plan.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+        dtype=plan.dtype_name,
         source=Source(
             name=plan.recipe.model.source,
             revision=plan.recipe.model.revision,
@@ -82,7 +81,6 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
         modules=_modules(plan, live, names),
         replaced=_merge(stored, "replaced", Replacement.model_validate),
         blocks=graphs,
-        model_graph=None,
         aliases=aliases,
         guard=guard,
         samples=samples,
@@ -151,7 +149,7 @@ def _link(source: Path, target: Path) -> None:
 def _write_config(plan: RunPlan, folder: Path, aliases: Mapping[str, str]) -> None:
     config = {key: value for key, value in plan.skeleton.config.to_dict().items() if key not in _LOCAL}
     config["architectures"] = [plan.checkpoint.architecture]
-    config["dtype"] = str(plan.dtype).removeprefix("torch.")
+    config["dtype"] = plan.dtype_name
     if config.get("tie_word_embeddings") and not _still_tied(plan.skeleton, aliases):
         config["tie_word_embeddings"] = False
     config["quantization_config"] = {"quant_method": "fyc", "schema": 1}
@@ -188,7 +186,7 @@ def _write_graphs(plan: RunPlan, folder: Path, stored: Mapping[str, Any]) -> lis
 
 def _write_samples(plan: RunPlan, folder: Path, outcome: Outcome) -> list[Sample]:
     write_tensors(folder / SAMPLES, outcome.sample_tensors)
-    tolerance = _TOLERANCE[str(plan.dtype).removeprefix("torch.")]
+    tolerance = _TOLERANCE[plan.dtype_name]
     return [
         Sample(block=block, inputs=inputs, output=output, tolerance=tolerance)
         for block, inputs, output in outcome.samples.values()

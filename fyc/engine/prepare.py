@@ -13,6 +13,7 @@ import torch
 
 from fyc import ir
 from fyc.artifact import is_file_name
+from fyc.artifact.manifest import Dtype
 from fyc.engine.order import check_order
 from fyc.engine.units import Unit, units_of
 from fyc.engine.workspace import check_output
@@ -83,6 +84,16 @@ class RunPlan:
         return own + [finding for plan in self.passes for finding in plan.findings]
 
     @property
+    def dtype_name(self) -> Dtype:
+        """The dtype as manifests and configurations spell it."""
+        names: dict[torch.dtype, Dtype] = {
+            torch.float32: "float32",
+            torch.bfloat16: "bfloat16",
+            torch.float16: "float16",
+        }
+        return names[self.dtype]
+
+    @property
     def source_bytes(self) -> int:
         """Bytes of the source model's tensors."""
         return self.checkpoint.size_bytes
@@ -111,7 +122,7 @@ class RunPlan:
         largest = max(_bytes(self.skeleton.get_submodule(unit.path)) for unit in self.units)
         outer = _bytes(self.skeleton) - sum(_bytes(self.skeleton.get_submodule(path)) for path in self._paths)
         tokens = 0 if self.calibration is None else self.calibration.numel()
-        hidden = self.skeleton.config.get_text_config().hidden_size
+        hidden = int(self.skeleton.config.get_text_config().hidden_size)
         stream = tokens * hidden * self.dtype.itemsize
         return _IMPORTS_BYTES + stream + max(4 * largest, outer)
 
@@ -144,7 +155,7 @@ class RunPlan:
         return {
             "model": self.recipe.model.source,
             "architecture": self.checkpoint.architecture,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": self.dtype_name,
             "output": str(self.output),
             "blocks": len(self.units),
             "structures": len({graph.digest for graph in self.graph.blocks.values()}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,7 +45,7 @@ def load(
             why="the installed transformers has no model class of this name",
         )
     wanted = dtype or getattr(torch, artifact.manifest.dtype)
-    model: PreTrainedModel = cls.from_pretrained(
-        str(artifact.path), dtype=wanted, local_files_only=True, trust_remote_code=False
-    )
+    options: dict[str, Any] = {"dtype": wanted, "local_files_only": True, "trust_remote_code": False}
+    loader: type[PreTrainedModel] = cls
+    model = loader.from_pretrained(str(artifact.path), **options)
     return model.to(torch.device(device)).eval()
