@@ -147,11 +147,11 @@ def write_gguf(path: Path, model: transformers.LlamaForCausalLM, *, skip: str = 
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    tokens = [*string.ascii_lowercase, "ab", *(f"<{i}>" for i in range(28, config.vocab_size)), "<|endoftext|>"]
+    tokens = [*string.ascii_lowercase, "ab", "cd", *(f"<{i}>" for i in range(29, config.vocab_size)), "<|endoftext|>"]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_token_types([1] * len(tokens))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "c d"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template("{{ messages[0].content }}")
