@@ -101,7 +101,7 @@ def evaluate(
         max_tokens: predict at most this many tokens; None takes all whole windows of the text.
         device, dtype: of models that are not loaded already.
         tokenizer: for a loaded model whose folder is gone.
-        revision: of a hub model.
+        revision: of `model`, if it is on the hub.
         offline: use only what is on this machine.
         progress: called with the model's name, windows done and windows in all.
 
@@ -112,30 +112,32 @@ def evaluate(
     """
     content = read_text(text)
 
-    def run(which: str | Path | PreTrainedModel) -> tuple[str, Windows, torch.Tensor]:
+    def open_and_cut(which: str | Path | PreTrainedModel, revision: str | None) -> tuple[LoadedModel, Windows]:
         loaded = load_any(which, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, offline=offline)
-        cut = cut_windows(loaded, content, length, max_tokens)
-        return loaded.name, cut, window_nll(loaded, cut, progress)
+        return loaded, cut_windows(loaded, content, length, max_tokens)
 
-    name, cut, nll = run(model)
+    loaded, cut = open_and_cut(model, revision)
+    nll = window_nll(loaded, cut, progress)
     mean = float(nll.mean())
     result = Evaluation(
-        name, str(text), hashlib.sha256(content.encode()).hexdigest(), _exp(mean), _exp_interval(_interval(nll)), mean,
-        cut.tokens, len(cut.ids), cut.ids.shape[1], cut.stride,
+        loaded.name, str(text), hashlib.sha256(content.encode()).hexdigest(), _exp(mean),
+        _exp_interval(_interval(nll)), mean, cut.tokens, len(cut.ids), cut.ids.shape[1], cut.stride,
     )  # fmt: skip
     if against is None:
         return result
-    other, other_cut, other_nll = run(against)
+    del loaded  # only one of the two models is in memory
+    other, other_cut = open_and_cut(against, None)
     if not torch.equal(cut.ids, other_cut.ids):
         raise RecipeError(
-            "FYC-R09", f"{name} and {other} cannot be compared token by token",
+            "FYC-R09", f"{result.model} and {other.name} cannot be compared token by token",
             why="their tokenizers cut the text into different tokens", next="compare models with the same tokenizer",
         )  # fmt: skip
+    other_nll = window_nll(other, other_cut, progress)
     difference = nll - other_nll
     between = _interval(difference)
     return dataclasses.replace(
         result,
-        reference=other,
+        reference=other.name,
         reference_perplexity=_exp(float(other_nll.mean())),
         difference=float(difference.mean()),
         difference_interval=between,
