@@ -15,6 +15,7 @@ FycError
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 #: Every code with the one line that docs/errors.md gives it. A code, once released, keeps its meaning.
@@ -164,3 +165,16 @@ class Interrupted(FycError):
     """The user stopped the run."""
 
     exit_code = 130
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out: torch reports it as a RuntimeError, the kernel as an OSError."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("not enough memory", "allocate memory", "out of memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that no more can be written: no space, or a quota or limit of the user's is reached."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

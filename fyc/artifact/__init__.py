@@ -20,6 +20,7 @@ from fyc.artifact.manifest import (
     Sample,
     Source,
     is_file_name,
+    is_module_path,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "diff",
     "is_artifact",
     "is_file_name",
+    "is_module_path",
     "open_artifact",
     "read_header",
     "read_tensors",

@@ -18,7 +18,7 @@ MAX_BYTES = 64 * 2**20
 
 _MAX_NAME = 512
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?")
-_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
+_PATH = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*(\._?[A-Za-z0-9][A-Za-z0-9_]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,6 +34,11 @@ def _matches(pattern: re.Pattern[str], kind: str) -> AfterValidator:
 def is_file_name(text: str) -> bool:
     """Whether a manifest can list a file of this name."""
     return len(text) <= _MAX_NAME and _FILE.fullmatch(text) is not None
+
+
+def is_module_path(text: object) -> bool:
+    """Whether this is a module path that a manifest can name."""
+    return isinstance(text, str) and len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None
 
 
 FileName = Annotated[str, _matches(_FILE, "file name inside the artifact")]

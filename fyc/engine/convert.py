@@ -6,6 +6,7 @@ import errno
 import math
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from fyc.engine.live import LiveModel
 from fyc.engine.prepare import RunPlan, check_resources
 from fyc.engine.progress import peak_memory_bytes
 from fyc.engine.streams import BranchScores
-from fyc.engine.sweeps import Sweeper, is_out_of_memory
+from fyc.engine.sweeps import Sweeper
 from fyc.engine.workspace import Step, Workspace
-from fyc.errors import Interrupted, PassError, ResourceError
+from fyc.errors import Interrupted, PassError, RecipeError, ResourceError, is_disk_full, is_out_of_memory
 from fyc.ui.events import Event, EventSink, ignore
 
 
@@ -45,41 +46,52 @@ def convert(
         ResourceError: FYC-S01, FYC-S02 when disk or memory run out; the run can be resumed.
     """
     started = time.monotonic()
-    check_resources(plan, resume=resume)
+    workspace = Workspace(plan.output)
+    if not (resume and workspace.finished):
+        check_resources(plan, resume=resume)
     use = [pass_plan.pass_.name for pass_plan in plan.passes]
     data = {"recipe": plan.recipe.name, "model": plan.recipe.model.source, "output": str(plan.output), "passes": use}
     events(Event("run", data))
     for finding in plan.findings:
         kind = "warning" if finding.level == "warning" else "note"
         events(Event(kind, {"message": finding.message, "where": finding.where}))
-    workspace = Workspace(plan.output)
     with _faults(plan.output), workspace.open(plan.fingerprint(), resume=resume):
-        live = LiveModel(plan, workspace)
-        outcome = _run_passes(plan, workspace, live, events, dump_ir)
-        folder = workspace.folder / "artifact"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        assemble(plan, live, folder, outcome)
-        seconds = time.monotonic() - started
-        write_run_json(folder, _run_data(seconds))
-        for name, value in outcome.metrics.items():
-            events(Event("metric", {"name": name, "value": value}))
-        missed = _missed_gate(plan, outcome)
-        target = plan.output.with_name(plan.output.name + ".rejected") if missed else plan.output
-        _publish(folder, target)
+        if not workspace.finished:
+            _run(plan, workspace, events, dump_ir, started)
         workspace.remove()
-    if missed is not None:
-        raise PassError(
-            "FYC-X02",
-            "the verify gate was missed",
-            where=plan.recipe.where("verify"),
-            why=missed,
-            next=f"the output is kept in {target}; relax the gate, or change the options",
-        )
     artifact = open_artifact(plan.output)
-    events(Event("done", {"output": str(target), "seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}))
+    seconds = time.monotonic() - started
+    events(Event("done", {"output": str(plan.output), "seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}))
     plan.host.hook.fyc_artifact_written(artifact=artifact)
     return artifact
+
+
+def _run(plan: RunPlan, workspace: Workspace, events: EventSink, dump: Path | None, started: float) -> None:
+    live = LiveModel(plan, workspace)
+    outcome = _run_passes(plan, workspace, live, events, dump)
+    folder = workspace.folder / "artifact"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    assemble(plan, live, folder, outcome)
+    write_run_json(folder, _run_data(time.monotonic() - started))
+    for name, value in outcome.metrics.items():
+        events(Event("metric", {"name": name, "value": value}))
+    missed = _missed_gate(plan, outcome)
+    if missed is None:
+        workspace.announce(folder / "fyc.json")
+        _publish(folder, plan.output)
+        return
+    rejected = plan.output.with_name(plan.output.name + ".rejected")
+    _drop(rejected)
+    _publish(folder, rejected)
+    workspace.remove()
+    raise PassError(
+        "FYC-X02",
+        "the verify gate was missed",
+        where=plan.recipe.where("verify"),
+        why=missed,
+        next=f"the output is kept in {rejected}; relax the gate, or change the options",
+    )
 
 
 def _run_passes(plan: RunPlan, workspace: Workspace, live: LiveModel, events: EventSink, dump: Path | None) -> Outcome:
@@ -98,13 +110,18 @@ def _run_passes(plan: RunPlan, workspace: Workspace, live: LiveModel, events: Ev
         surveys = {path: sweeper.stored_survey(path) for path in facts["surveyed"]}
         after = sweeper.convert(surveys, facts["plan"])
         if facts["before"] is not None:
-            metrics["held_out_perplexity_before"] = math.exp(facts["before"])
+            metrics["held_out_perplexity_before"] = _perplexity(facts["before"])
         if after is not None:
-            metrics["held_out_perplexity_after"] = math.exp(after)
+            metrics["held_out_perplexity_after"] = _perplexity(after)
     if {"held_out_perplexity_before", "held_out_perplexity_after"} <= metrics.keys():
         ratio = metrics["held_out_perplexity_after"] / metrics["held_out_perplexity_before"]
         metrics["held_out_perplexity_ratio"] = ratio
     return Outcome(metrics, sweeper.samples, sweeper.sample_tensors)
+
+
+def _perplexity(loss: float) -> float:
+    """exp(loss), or the largest number there is: a model that was wrecked altogether is no overflow."""
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else sys.float_info.max
 
 
 def _missed_gate(plan: RunPlan, outcome: Outcome) -> str | None:
@@ -122,10 +139,31 @@ def _missed_gate(plan: RunPlan, outcome: Outcome) -> str | None:
 
 
 def _publish(folder: Path, target: Path) -> None:
-    """Rename the complete folder into place; an empty folder or an older rejected one gives way."""
-    if target.exists():
-        shutil.rmtree(target)
-    folder.replace(target)
+    """Rename the complete folder into place; an empty folder gives way.
+
+    Raises:
+        RecipeError: FYC-R08 when somebody has put something there while the run went on; nothing is lost.
+    """
+    try:
+        folder.replace(target)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            raise
+        raise RecipeError(
+            "FYC-R08",
+            "the output folder is not empty any more",
+            where=str(target),
+            why="something was put there while the conversion ran",
+            next="move it away, then repeat the command with --resume",
+        ) from error
+
+
+def _drop(path: Path) -> None:
+    """Remove what an earlier run left under this name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _run_data(seconds: float) -> dict[str, object]:
@@ -156,7 +194,7 @@ def _faults(output: Path) -> Iterator[None]:
                 why=str(error).splitlines()[0][:200] if str(error) else "",
                 next=f"use fewer or shorter calibration windows, or a machine with more memory; then {resume}",
             ) from error
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_disk_full(error):
             raise ResourceError(
                 "FYC-S01", "the disk is full", where=str(output), why=str(error), next=f"free some space, then {resume}"
             ) from error

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from fyc import ir
 from fyc.artifact import Replacement
+from fyc.engine.leavings import check_attributes, check_report, check_tensors, same_class, within
 from fyc.engine.prepare import RunPlan
 from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
-from fyc.errors import PassError
+from fyc.errors import ArtifactError, PassError
 from fyc.loading.rebuild import persistent_tensors, replace_modules, set_module, set_tensor, shared_tensors
 from fyc.models import materialize, outer_paths, release
 from fyc.passes import Block, FycModule, Pass, PassResult
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SOURCE = -1
+#: What errors call the place that is no block.
+OUTER = "the model outside its blocks"
 
 
 class LiveModel:
@@ -101,17 +104,20 @@ class LiveModel:
         """
         pass_ = self._plan.passes[stage].pass_
         before = self.replaced(stage - 1, name) if stage else {}
-        replaced = _replacements(pass_, root, prefix, before, self._pristine, self._paths if not prefix else [])
+        skip = self._paths if not prefix else []
+        replaced = _replacements(pass_, root, prefix, before, self._pristine, skip)
         aliases = {alias: first for alias, first in shared_tensors(root).items() if alias in tensors}
-        _check_shapes(pass_, tensors, replaced, self._pristine)
+        check_tensors(pass_, tensors, replaced, self._pristine, prefix, skip)
+        check_attributes(pass_, root, replaced, self._pristine, prefix, skip)
         data = {
-            "graph": None if graph is None or graph.opaque else graph.to_json(),
+            "graph": None if graph is None or graph.opaque else _graph_data(pass_, graph, prefix),
             "replaced": {path: entry.model_dump(mode="json") for path, entry in replaced.items()},
             "aliases": aliases,
             "modules": [{**vars(report), "details": dict(report.details)} for report in result.modules],
             "metrics": dict(result.metrics),
             "notes": list(result.notes),
         }
+        check_report(pass_, data, prefix or OUTER)
         own = {key: tensor for key, tensor in tensors.items() if key not in aliases}
         self.step(stage, name).write(data, own)
 
@@ -150,12 +156,12 @@ def _replacements(
     base = f"{prefix}." if prefix else ""
     for name, module in root.named_modules():
         path = base + name if name else prefix
-        if any(path.startswith(f"{outer}.") for outer in inside) or any(_within(path, block) for block in skip):
+        if any(path.startswith(f"{outer}.") for outer in inside) or any(within(path, block) for block in skip):
             continue
         if isinstance(module, FycModule):
             inside.append(path)
             found[path] = _replacement(pass_, path, module, before)
-        elif path not in original or original[path].__qualname__ != type(module).__qualname__:
+        elif path not in original or not same_class(original[path], type(module)):
             raise PassError(
                 "FYC-X03",
                 f"the pass {pass_.name!r} left a {type(module).__name__} that cannot be loaded again",
@@ -165,7 +171,7 @@ def _replacements(
             )
     present = {base + name if name else prefix for name, _ in root.named_modules()}
     for path in original:
-        inside_block = _within(path, prefix) if prefix else not any(_within(path, block) for block in skip)
+        inside_block = within(path, prefix) if prefix else not any(within(path, block) for block in skip)
         if inside_block and path not in present and not any(path.startswith(f"{outer}.") for outer in inside):
             raise PassError("FYC-X03", f"the pass {pass_.name!r} removed a module", where=path)
     return found
@@ -186,21 +192,14 @@ def _replacement(pass_: Pass[Any], path: str, module: FycModule, before: Mapping
     return Replacement(by=pass_.name, cls=name, config=config)
 
 
-def _check_shapes(
-    pass_: Pass[Any], tensors: Mapping[str, Tensor], replaced: Mapping[str, Replacement], pristine: nn.Module
-) -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in persistent_tensors(pristine)}
-    for name, tensor in tensors.items():
-        if any(name.startswith(f"{path}.") for path in replaced):
-            continue
-        if shapes.get(name) != tuple(tensor.shape):
-            raise PassError(
-                "FYC-X03",
-                f"the pass {pass_.name!r} changed a tensor's shape without replacing its module",
-                where=name,
-                why=f"{list(tensor.shape)} instead of {list(shapes.get(name, ()))}",
-            )
-
-
-def _within(path: str, root: str) -> bool:
-    return path == root or path.startswith(f"{root}.")
+def _graph_data(pass_: Pass[Any], graph: ir.BlockGraph, path: str) -> dict[str, Any]:
+    try:
+        return graph.to_json()
+    except ArtifactError as error:
+        raise PassError(
+            "FYC-X03",
+            f"the pass {pass_.name!r} left a graph that cannot be stored",
+            where=f"{path}: {error.where}" if error.where else path,
+            why=error.why or error.what,
+            next="graphs may call modules, and the functions that fyc knows; put other code into a fyc.FycModule",
+        ) from error

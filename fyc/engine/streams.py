@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,13 +78,13 @@ class Stream:
         self, graph: ir.ModelGraph, model: nn.Module, unit: Unit, block: Callable[..., Any] | None
     ) -> Iterator[Call]:
         """The inputs of every call of a unit; `block` computes what later calls of the same unit are fed with."""
-        with torch.no_grad():
-            for state in self.states:
-                travelling = state if len(unit.calls) == 1 else _copy(state)
-                for call in unit.calls:
-                    args, kwargs = graph.block_inputs(travelling, call)
-                    yield args, kwargs
-                    if block is not None and call != unit.calls[-1]:
+        for state in self.states:
+            travelling = state if len(unit.calls) == 1 else _copy(state)
+            for call in unit.calls:
+                args, kwargs = graph.block_inputs(travelling, call)
+                yield args, kwargs  # outside `no_grad`, which would hold in the caller's loop too
+                if block is not None and call != unit.calls[-1]:
+                    with torch.no_grad():
                         graph.advance(model, travelling, call, block(*args, **kwargs))
 
     def branch(
@@ -161,7 +162,10 @@ def _loss(logits: Tensor, row: Tensor) -> float:
         F.cross_entropy(rows[i : i + _ROWS].float(), target[i : i + _ROWS], reduction="sum").double()
         for i in range(0, len(target), _ROWS)
     ]
-    return float(torch.stack(pieces).sum()) / len(target)
+    loss = float(torch.stack(pieces).sum()) / len(target)
+    if not math.isfinite(loss):
+        raise _overflow("the output of the model's head")
+    return loss
 
 
 def stored_call(value: Any) -> Any:
@@ -182,10 +186,14 @@ def middle_modules(graph: ir.ModelGraph) -> list[str]:
 def _check_finite(output: Any, path: str) -> None:
     tensor = stored_call(output)
     if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
-        raise ModelError(
-            "FYC-M04",
-            "the output of a block is NaN or infinite",
-            where=path,
-            why="the calibration text made an activation overflow, or the weights are damaged",
-            next="try another dtype (model: {dtype: float32}), and check the source with `fyc eval`",
-        )
+        raise _overflow(f"the output of {path}")
+
+
+def _overflow(where: str) -> ModelError:
+    return ModelError(
+        "FYC-M04",
+        "an activation is NaN or infinite",
+        where=where,
+        why="it overflowed on the calibration text, or the weights are damaged",
+        next="try another dtype (model: {dtype: float32}), and check the source with `fyc eval`",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,13 @@ from torch import Tensor
 from fyc.artifact.nested import pack
 from fyc.engine.context import Context, seeded_generator
 from fyc.engine.dump import dump_block
-from fyc.engine.live import SOURCE, LiveModel, release_unused
+from fyc.engine.live import OUTER, SOURCE, LiveModel, release_unused
 from fyc.engine.prepare import RunPlan
 from fyc.engine.progress import Progress
 from fyc.engine.streams import BranchScores, Stream, middle_modules, runner, score_branches, stored_call
 from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
-from fyc.errors import FycError, PassError
+from fyc.errors import FycError, PassError, TraceError, is_disk_full, is_out_of_memory
 from fyc.loading.rebuild import persistent_tensors, shared_tensors
 from fyc.passes import Block, Outer, PassResult, Survey
 from fyc.ui.events import EventSink
@@ -102,12 +103,13 @@ class Sweeper:
         pass_ = self.plan.passes[self.position].pass_
         ctx = self.context("", {}, self.plan.skeleton)
         ctx.branch_loss, ctx.branch_divergence = scores.loss, scores.divergence
-        try:
-            return pass_.plan(surveys, ctx)
-        except FycError:
-            raise
-        except Exception as error:
-            raise _failed(pass_.name, "its plan over all blocks", error) from error
+
+        def decide() -> dict[str, Any]:
+            decided = pass_.plan(surveys, ctx)
+            json.dumps(decided, allow_nan=False)
+            return decided
+
+        return self._guarded(decide, dict, "its plan over all blocks", ctx)
 
     def convert(self, surveys: Mapping[str, Survey], plan: dict[str, Any]) -> float | None:
         """Rewrite the outer model, then every block; returns the loss of the held-out windows afterwards."""
@@ -170,8 +172,14 @@ class Sweeper:
         ctx.reference = runner(copy.deepcopy(block)) if len(unit.calls) > 1 else None
         # Branches live in memory only, so a pass that opens some repeats its survey when it is resumed.
         if ctx.branch_windows or not step.done:
-            survey = self._guarded(lambda: pass_.survey(block, ctx), block, ctx)
-            step.write({"values": dict(survey.values)}, survey.tensors)
+
+            def look() -> Survey:
+                survey = pass_.survey(block, ctx)
+                if isinstance(survey, Survey):
+                    step.write({"values": dict(survey.values)}, survey.tensors)
+                return survey
+
+            self._guarded(look, Survey, unit.path, ctx, block)
         return self.stored_survey(unit.path), ctx.branches
 
     def stored_survey(self, path: str) -> Survey:
@@ -181,18 +189,13 @@ class Sweeper:
         return Survey(step.data()["values"], step.tensors())
 
     def _convert_outer(self, plan: Mapping[str, Any]) -> None:
-        pass_plan = self.plan.passes[self.position]
+        pass_ = self.plan.passes[self.position].pass_
         if self.live.step(self.position, "outer").done:
             return
         model = self.live.outer(self.before)
         ctx = self.context("", plan, model)
-        aliases = shared_tensors(model)
-        try:
-            result = pass_plan.pass_.run_outer(Outer(model, self.plan.graph, aliases), ctx)
-        except FycError:
-            raise
-        except Exception as error:
-            raise _failed(pass_plan.pass_.name, "the model outside its blocks", error) from error
+        outer = Outer(model, self.plan.graph, shared_tensors(model))
+        result = self._guarded(lambda: pass_.run_outer(outer, ctx), PassResult, OUTER, ctx)
         self.live.save(self.position, "outer", self.live.outer_tensors(model), result, model, "", None)
 
     def _convert_block(
@@ -214,8 +217,8 @@ class Sweeper:
             original = str(block.graph.graph)
             hook.fyc_before_pass(pass_=pass_, block=block, ctx=ctx)
             try:
-                result = self._guarded(lambda: pass_.run(block, ctx), block, ctx)
-                block.graph.lint(block.module)
+                result = self._guarded(lambda: pass_.run(block, ctx), PassResult, unit.path, ctx, block)
+                _lint(pass_.name, block)
             finally:
                 if self.dump is not None:
                     dump_block(self.dump, self.position, pass_.name, unit, original, str(block.graph.graph))
@@ -224,19 +227,25 @@ class Sweeper:
         name = self.live.block_step(self.position, unit).path.name
         self.live.save(self.position, name, tensors, result, block.module, unit.path, block.graph)
 
-    def _guarded(self, action: Callable[[], _T], block: Block, ctx: Context) -> _T:
-        """Run a pass's own code; whatever it raises becomes a PassError that names pass and block."""
+    def _guarded(
+        self, action: Callable[[], _T], kind: type[_T], where: str, ctx: Context, block: Block | None = None
+    ) -> _T:
+        """Run a pass's own code; whatever it raises becomes a PassError that names the pass and the place.
+
+        What the machine does to it (no memory, no disk) stays what it is.
+        """
         pass_ = self.plan.passes[self.position].pass_
         try:
-            return action()
-        except (FycError, MemoryError, OSError) as error:
-            self.plan.host.hook.fyc_on_pass_error(pass_=pass_, block=block, error=error, ctx=ctx)
-            raise
+            result = action()
+            if not isinstance(result, kind):
+                raise TypeError(f"it returned {type(result).__name__} instead of {kind.__name__}")
         except Exception as error:
-            self.plan.host.hook.fyc_on_pass_error(pass_=pass_, block=block, error=error, ctx=ctx)
-            if is_out_of_memory(error):
+            if block is not None:
+                self.plan.host.hook.fyc_on_pass_error(pass_=pass_, block=block, error=error, ctx=ctx)
+            if isinstance(error, FycError) or is_out_of_memory(error) or is_disk_full(error):
                 raise
-            raise _failed(pass_.name, block.path, error) from error
+            raise _failed(pass_.name, where, error) from error
+        return result
 
     def context(self, path: str, plan: Mapping[str, Any], model: PreTrainedModel) -> Context:
         """The context of a block, or of the outer model (path "")."""
@@ -268,12 +277,18 @@ class Sweeper:
         return Step(self.workspace.stage(self.position, self.plan.passes[self.position].pass_.name).joinpath(*names))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out; torch reports it as a RuntimeError."""
-    text = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("not enough memory" in text or "allocate memory" in text)
-    )
+def _lint(name: str, block: Block) -> None:
+    """Check the graph that a pass left."""
+    try:
+        block.graph.lint(block.module)
+    except TraceError as error:
+        raise PassError(
+            "FYC-X03",
+            f"the pass {name!r} left a graph that cannot run",
+            where=f"{block.path}: {error.where}" if error.where else block.path,
+            why=f"{error.what}; {error.why}" if error.why else error.what,
+            next="report this to the author of the pass; --dump-ir shows the graph before and after",
+        ) from error
 
 
 def _failed(name: str, where: str, error: Exception) -> PassError:

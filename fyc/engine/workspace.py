@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fyc.artifact import read_tensors, write_json, write_tensors
+from fyc.artifact import is_artifact, read_tensors, sha256_file, write_json, write_tensors
 from fyc.errors import RecipeError, ResourceError
 
 
@@ -69,6 +69,7 @@ class Workspace:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = work_folder(output)
+        self._leaving = self.folder.with_name(self.folder.name + "-done")
 
     def stage(self, position: int, name: str) -> Path:
         """Folder of the pass at a position of the recipe."""
@@ -87,16 +88,14 @@ class Workspace:
             RecipeError: FYC-R10 when there is nothing to resume or it belongs to another run, FYC-R11 when an
                 interrupted run is in the way.
         """
-        key = self.folder / "fingerprint.json"
-        if resume and not key.is_file():
-            raise RecipeError(
-                "FYC-R10", "there is nothing to resume", where=str(self.output), next="run without --resume"
-            )
+        if resume and not self._key.is_file():
+            raise self._nothing()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
+            shutil.rmtree(self._leaving, ignore_errors=True)
             if resume:
-                self._compare(json.loads(key.read_bytes()), fingerprint)
-            elif key.is_file():
+                self._compare(json.loads(self._key.read_bytes()), fingerprint)
+            elif self._key.is_file():
                 raise RecipeError(
                     "FYC-R11",
                     "an interrupted run is waiting for this output folder",
@@ -104,14 +103,42 @@ class Workspace:
                     next=f"add --resume to finish it, or drop it with: fyc clean {self.output}",
                 )
             else:
-                write_json(key, fingerprint)
+                write_json(self._key, fingerprint)
             yield
+
+    def announce(self, manifest: Path) -> None:
+        """Note the manifest that is about to be renamed into the output folder."""
+        self._published.write({"manifest": sha256_file(manifest)})
+
+    @property
+    def finished(self) -> bool:
+        """Whether this run's artifact is in its place already: the process died just before it could tidy up."""
+        manifest = self.output / "fyc.json"
+        if not (self._published.done and manifest.is_file()):
+            return False
+        return bool(self._published.data()["manifest"] == sha256_file(manifest))
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "fingerprint.json"
+
+    @property
+    def _published(self) -> Step:
+        return self.step("published")
+
+    def _nothing(self) -> RecipeError:
+        if is_artifact(self.output):
+            why, advice = "the output folder holds a complete artifact", f"use it: fyc inspect {self.output}"
+        else:
+            why, advice = "no run into this folder was interrupted", "run without --resume"
+        return RecipeError("FYC-R10", "there is nothing to resume", where=str(self.output), why=why, next=advice)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.folder / "lock").open("a") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (self.folder / "lock").stat()  # gone when the run that held it has just tidied up
             except OSError as error:
                 raise ResourceError(
                     "FYC-S03",
@@ -133,8 +160,10 @@ class Workspace:
             )
 
     def remove(self) -> None:
-        """Drop everything the run kept."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Drop everything the run kept; first by one rename, so that a process that dies here leaves no half of it."""
+        shutil.rmtree(self._leaving, ignore_errors=True)
+        self.folder.replace(self._leaving)
+        shutil.rmtree(self._leaving, ignore_errors=True)
 
 
 def clean(output: Path) -> list[Path]:
@@ -168,6 +197,14 @@ def check_output(output: Path) -> None:
             "the output folder is not empty",
             where=str(output),
             next="choose another folder with -o, or remove it first",
+        )
+    if output.is_symlink() or output.name in {"", ".."}:
+        raise RecipeError(
+            "FYC-R09",
+            "the output cannot be written to this place",
+            where=str(output),
+            why="the finished artifact is renamed into place, which a link or a folder without a name does not allow",
+            next="name the folder itself with -o",
         )
     parent = next(folder for folder in output.absolute().parents if folder.exists())
     if not os.access(parent, os.W_OK):

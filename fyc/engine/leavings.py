@@ -1,0 +1,162 @@
+"""What a pass may leave behind: everything in a block that loading could not rebuild is refused before it is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fyc.artifact import Replacement, is_module_path
+from fyc.errors import PassError
+from fyc.loading.rebuild import persistent_tensors
+from fyc.passes import Pass
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def check_tensors(
+    pass_: Pass[Any],
+    tensors: Mapping[str, Tensor],
+    replaced: Mapping[str, Replacement],
+    pristine: nn.Module,
+    prefix: str,
+    skip: Sequence[str],
+) -> None:
+    """Compare what will be stored with what the model's own classes will ask for.
+
+    Args:
+        pass_: the pass that ran.
+        tensors: what will be stored, by name.
+        replaced: modules that passes put into the model; their tensors may be anything.
+        pristine: the untouched skeleton.
+        prefix: path of the block, "" for the model outside its blocks.
+        skip: paths that are stored elsewhere.
+
+    Raises:
+        PassError: FYC-X03 for a tensor that is missing, has another shape or type, or holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_meta or tensor.layout is not torch.strided:
+            raise _left(pass_, "a tensor that cannot be stored", name, f"it is {tensor.layout} on {tensor.device}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise _left(pass_, "NaN or infinity in a tensor", name, "every value that is stored is finite")
+    for name, wanted in _wanted(pristine, replaced, prefix, skip).items():
+        found = tensors.get(name)
+        if found is None:
+            raise _left(pass_, "a module without one of its tensors", name, f"its class needs one of {_kind(wanted)}")
+        if _kind(found) != _kind(wanted):
+            why = f"it is {_kind(found)} instead of {_kind(wanted)}, and its module was not replaced"
+            raise _left(pass_, "a tensor of another kind", name, why)
+    for name in tensors.keys() - _wanted(pristine, replaced, prefix, skip).keys():
+        if not _inside(name, replaced):
+            raise _left(pass_, "a new tensor in a module that it did not replace", name, "loading has no place for it")
+
+
+def check_attributes(
+    pass_: Pass[Any],
+    root: nn.Module,
+    replaced: Mapping[str, Replacement],
+    pristine: nn.Module,
+    prefix: str,
+    skip: Sequence[str],
+) -> None:
+    """Refuse changes of a module that are neither in its tensors nor in the graph, so that they would be lost.
+
+    Raises:
+        PassError: FYC-X03 for a changed number, flag or text of a module, a patched `forward`, or a hook.
+    """
+    original = dict(pristine.named_modules())
+    for name, module in root.named_modules():
+        path = ".".join(part for part in (prefix, name) if part)
+        if any(within(path, block) for block in skip):
+            continue
+        if path in replaced:
+            _check_buffers(pass_, path, module)
+        if _inside(f"{path}.", replaced):
+            continue
+        if "forward" in vars(module) and "forward" not in vars(original[path]):
+            raise _left(pass_, "a patched `forward`", path, "an artifact stores graphs and tensors, not code")
+        if any(getattr(module, hooks) for hooks in ("_forward_hooks", "_forward_pre_hooks")):
+            raise _left(pass_, "a hook on a module", path, "an artifact stores graphs and tensors, not code")
+        before, after = _plain(original[path]), _plain(module)
+        for key in sorted(before.keys() | after.keys()):
+            if repr(before.get(key)) != repr(after.get(key)):
+                why = f"`{key}` is {after.get(key)!r} instead of {before.get(key)!r}; loading would not know"
+                raise _left(pass_, "a changed attribute in a module", path, why)
+
+
+def check_report(pass_: Pass[Any], data: Mapping[str, Any], where: str) -> None:
+    """Refuse a result that the manifest could not hold.
+
+    Raises:
+        PassError: FYC-X03 for a value that is not JSON, a number that is not finite, or a path that is none.
+    """
+    try:
+        json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise _left(pass_, "a result that is not JSON", where, str(error)) from error
+    paths = [*data["replaced"], *(report["path"] for report in data["modules"])]
+    for path in paths:
+        if not is_module_path(path):
+            raise _left(pass_, "a report on something that is no module", where, f"its path is {path!r:.80}")
+    for name, value in data["metrics"].items():
+        if not isinstance(value, int | float):
+            raise _left(pass_, "a metric that is no number", where, f"{name} is {value!r:.80}")
+
+
+def same_class(a: type[nn.Module], b: type[nn.Module]) -> bool:
+    """Whether two classes are one; a block that runs its graph has a class of its own with the same name."""
+    return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
+
+
+def within(path: str, root: str) -> bool:
+    """Whether a module path is `root` or inside it."""
+    return path == root or path.startswith(f"{root}.")
+
+
+def _check_buffers(pass_: Pass[Any], path: str, module: nn.Module) -> None:
+    stored = {name for name, _ in persistent_tensors(module)}
+    for name, _ in module.named_buffers():
+        if name not in stored:
+            why = "loading could not fill it: make it persistent, or compute it in `forward`"
+            raise _left(pass_, "a buffer that is not stored", f"{path}.{name}", why)
+
+
+def _wanted(
+    pristine: nn.Module, replaced: Mapping[str, Replacement], prefix: str, skip: Sequence[str]
+) -> dict[str, Tensor]:
+    def here(name: str) -> bool:
+        return within(name, prefix) if prefix else not any(within(name, block) for block in skip)
+
+    return {n: t for n, t in persistent_tensors(pristine) if here(n) and not _inside(n, replaced)}
+
+
+def _inside(name: str, replaced: Mapping[str, Replacement]) -> bool:
+    return any(name.startswith(f"{path}.") for path in replaced)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _plain(module: nn.Module) -> Mapping[str, Any]:
+    return dict(_attributes(module))
+
+
+def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for key, value in vars(module).items():
+        if isinstance(value, _PLAIN) and not key.startswith("_") and key != "training":
+            yield key, value
+
+
+def _left(pass_: Pass[Any], what: str, where: str, why: str) -> PassError:
+    return PassError(
+        "FYC-X03",
+        f"the pass {pass_.name!r} left {what}",
+        where=where,
+        why=why,
+        next="report this to the author of the pass",
+    )
