@@ -29,7 +29,7 @@ _DTYPES = {
 _FORMATS = {
     str(value): value for value in vars(torch).values() if isinstance(value, torch.memory_format | torch.layout)
 }
-_DEVICE = re.compile(r"(cpu|cuda|meta|mps|xpu|npu|hpu)(:[0-9]{1,3})?")
+_DEVICE = re.compile(r"(cpu|cuda|meta|mps|xpu|npu|hpu)(:[0-9]{1,2})?")
 _OPS = frozenset({"placeholder", "get_attr", "call_module", "call_method", "call_function", "output"})
 
 
@@ -90,7 +90,16 @@ def from_json(nodes: Any) -> fx.Graph:
         reader.read(data)
     if reader.last != "output":
         raise refuse("a graph ends with its output", "")
+    _check_code(reader.graph)
     return reader.graph
+
+
+def _check_code(graph: fx.Graph) -> None:
+    """Refuse a graph that cannot be turned into python code, for example an addition of one argument."""
+    try:
+        compile(graph.python_code("self").src, "<fyc graph>", "exec")
+    except Exception as error:
+        raise refuse(f"it cannot be turned into code: {type(error).__name__}: {error}", "") from error
 
 
 class _Reader:
