@@ -63,7 +63,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ModernBertForMaskedLM": _PLAIN | {"cls_token_id": 1, "sep_token_id": 2},
     "MPNetForMaskedLM": _PLAIN,
     "FalconForCausalLM": {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "MambaForCausalLM": {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2},
+    "MambaForCausalLM": {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "JambaForCausalLM": _EXPERTS,
     "Qwen3NextForCausalLM": _EXPERTS,
     "MptForCausalLM": {"vocab_size": 96, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64},

@@ -11,7 +11,7 @@ from doc_pages import PAGES, ROOT, anchors, links, name, read
 _NAMED = re.compile(
     r"`((?:fyc|passes|kernels|plugins|recipes|tests|examples|bench|docs)/[\w./-]*\w|[\w-]+\.(?:md|toml|txt))`"
 )
-_SCRIPT = re.compile(r"\b(?:bench|examples|docs)/[\w/-]+\.py\b")
+_SCRIPT = re.compile(r"(?<![\w/])(?:bench|examples|docs)/[\w/-]+\.py\b")
 #: Files of an artifact, a model folder or a plugin package, which are not files of the repository.
 _ELSEWHERE = {"report.md", "merges.txt", "book.txt", "README.md", "pyproject.toml"}
 
