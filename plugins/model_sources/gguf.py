@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,13 +48,14 @@ class GgufSource:
 
 
 def _require_gguf(source: str) -> None:
-    try:
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "FYC-M06", "reading a GGUF file needs the package gguf", where=source, why=str(error),
-            next="pip install 'fyc[gguf]'",
-        ) from error  # fmt: skip
+    for package in ("gguf", "accelerate"):  # transformers reads GGUF only if accelerate is there
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ModelError(
+                "FYC-M06", f"reading a GGUF file needs the package {package}", where=source, why=str(error),
+                next="pip install 'fyc[gguf]'",
+            ) from error  # fmt: skip
 
 
 def _check_magic(path: Path) -> None:

@@ -254,9 +254,10 @@ def test_a_gguf_file_that_is_not_there() -> None:
         opened("nothing.gguf")
 
 
-def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["gguf", "accelerate"])
+def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    monkeypatch.setitem(sys.modules, "gguf", None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModelError, match="FYC-M06") as caught:
         opened(str(tmp_path / "a.gguf"))
     assert "pip install 'fyc[gguf]'" in caught.value.next
