@@ -176,13 +176,14 @@ def validate(model: type[BaseModel], data: Any, source: RecipeSource, prefix: Ke
         prefix: path of `data` in the recipe.
 
     Raises:
-        RecipeError: FYC-R02 or FYC-R03 for the first error in the file; `why` counts the others.
+        RecipeError: FYC-R02 for the first unknown key, else FYC-R03 for the first error; `why` counts the others.
     """
     try:
         return model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         found = [_describe(model, item, source, prefix) for item in error.errors(include_url=False)]
-    found.sort(key=lambda pair: pair[0])
+    # A misspelt key is also a missing one: what the reader has to see first is the misspelling.
+    found.sort(key=lambda pair: (pair[1].code != "FYC-R02", pair[0]))
     first = found[0][1]
     if len(found) > 1:
         others = "; ".join(f"{error.where}: {error.what}" for _, error in found[1:])
