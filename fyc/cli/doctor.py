@@ -17,6 +17,7 @@ from fyc.ui.text import human_bytes
 #: Optional distributions: what they are for, and the extra that brings them.
 _EXTRAS = {
     "gguf": ("GGUF files", "gguf"),
+    "accelerate": ("GGUF files", "gguf"),
     "sentencepiece": ("tokenizers of some GGUF files", "gguf"),
     "matplotlib": ("plots in reports", "plots"),
 }
