@@ -47,6 +47,8 @@ def convert(
     """
     started = time.monotonic()
     workspace = Workspace(plan.output)
+    if resume:
+        workspace.require()
     if not (resume and workspace.finished):
         check_resources(plan, resume=resume)
     use = [pass_plan.pass_.name for pass_plan in plan.passes]

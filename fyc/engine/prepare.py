@@ -138,7 +138,7 @@ class RunPlan:
     def fingerprint(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed, and for two runs to give the same bytes."""
         recipe = self.recipe.to_data()
-        recipe.pop("output", None)
+        del recipe["output"]["dir"]
         return {
             "recipe": recipe,
             "lock": dict(self.lock),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fyc.artifact import is_artifact, read_tensors, sha256_file, write_json, write_tensors
@@ -50,13 +51,38 @@ class Step:
         write_json(self.path.with_suffix(".json"), data)
 
     def data(self) -> dict[str, Any]:
-        """The stored JSON."""
-        content: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_bytes())
+        """The stored JSON.
+
+        Raises:
+            RecipeError: FYC-R10 when the file is damaged, as a power cut can leave it.
+        """
+        file = self.path.with_suffix(".json")
+        try:
+            content: dict[str, Any] = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise _damaged(file, error) from error
         return content
 
     def tensors(self) -> dict[str, Tensor]:
-        """The stored tensors, in memory of their own."""
-        return read_tensors(self.tensor_file)
+        """The stored tensors, in memory of their own.
+
+        Raises:
+            RecipeError: FYC-R10 when the file is damaged.
+        """
+        try:
+            return read_tensors(self.tensor_file)
+        except (SafetensorError, FileNotFoundError) as error:
+            raise _damaged(self.tensor_file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> RecipeError:
+    return RecipeError(
+        "FYC-R10",
+        "the interrupted run cannot be continued: a file of it is damaged",
+        where=str(file),
+        why=str(error),
+        next="drop the run with `fyc clean` and the output folder, then start again",
+    )
 
 
 class Workspace:
@@ -88,8 +114,8 @@ class Workspace:
             RecipeError: FYC-R10 when there is nothing to resume or it belongs to another run, FYC-R11 when an
                 interrupted run is in the way.
         """
-        if resume and not self._key.is_file():
-            raise self._nothing()
+        if resume:
+            self.require()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
             shutil.rmtree(self._leaving, ignore_errors=True)
@@ -105,6 +131,20 @@ class Workspace:
             else:
                 write_json(self._key, fingerprint)
             yield
+
+    def require(self) -> None:
+        """Make sure that there is a run to resume.
+
+        Raises:
+            RecipeError: FYC-R10 when there is none.
+        """
+        if self._key.is_file():
+            return
+        if is_artifact(self.output):
+            why, advice = "the output folder holds a complete artifact", f"use it: fyc inspect {self.output}"
+        else:
+            why, advice = "no run into this folder was interrupted", "run without --resume"
+        raise RecipeError("FYC-R10", "there is nothing to resume", where=str(self.output), why=why, next=advice)
 
     def announce(self, manifest: Path) -> None:
         """Note the manifest that is about to be renamed into the output folder."""
@@ -125,13 +165,6 @@ class Workspace:
     @property
     def _published(self) -> Step:
         return self.step("published")
-
-    def _nothing(self) -> RecipeError:
-        if is_artifact(self.output):
-            why, advice = "the output folder holds a complete artifact", f"use it: fyc inspect {self.output}"
-        else:
-            why, advice = "no run into this folder was interrupted", "run without --resume"
-        return RecipeError("FYC-R10", "there is nothing to resume", where=str(self.output), why=why, next=advice)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

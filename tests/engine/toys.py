@@ -276,14 +276,23 @@ def model(family: str = "llama") -> Path:
     return toy_model(scratch() / family, family)
 
 
-def recipe_text(folder: Path, *passes: str, verify: float | None = None, calibration: bool = True) -> str:
+def recipe_text(
+    folder: Path,
+    *passes: str,
+    verify: float | None = None,
+    calibration: bool = True,
+    samples: int = 4,
+    section: str | None = None,
+) -> str:
     """A recipe for a toy model; each pass is a line of YAML such as `{use: toy-round, options: {digits: 1}}`."""
     lines = ["schema: 1", f"model: {{source: {folder}}}"]
     if calibration:
-        lines.append(f"calibration: {{text: {folder}/text.txt, samples: 4, length: 16}}")
+        lines.append(f"calibration: {{text: {folder}/text.txt, samples: {samples}, length: 16}}")
     lines += ["passes:", *(f"  - {item if item.startswith('{') else f'use: {item}'}" for item in passes)]
     if verify is not None:
         lines.append(f"verify: {{max_perplexity_increase: {verify}, samples: 2}}")
+    if section is not None:
+        lines.append(f"output: {section}")
     return "\n".join(lines) + "\n"
 
 
