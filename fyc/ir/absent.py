@@ -40,7 +40,7 @@ def _simplify(node: fx.Node, absent: set[fx.Node]) -> None:
     elif node.target is operator.getitem and isinstance(args[0], fx.Node) and args[1] in (0, 1):
         source = args[0]
         if source.target in _UPDATES and source.args[1] in absent:
-            node.replace_all_uses_with(source.args[2 + args[1]])  # type: ignore[arg-type]
+            node.replace_all_uses_with(source.args[2 + args[1]])
 
 
 def _is_zero(value: Any, absent: set[fx.Node]) -> bool:

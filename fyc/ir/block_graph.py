@@ -102,7 +102,12 @@ class BlockGraph:
         """The graph as JSON data. Raises ArtifactError FYC-A07 if it calls anything that is not on the allow-list."""
         return {
             "version": serialize.VERSION,
-            "signature": {"source": self.source, "digest": self.source_digest, "opaque": self.opaque, "reason": self.reason},
+            "signature": {
+                "source": self.source,
+                "digest": self.source_digest,
+                "opaque": self.opaque,
+                "reason": self.reason,
+            },
             "nodes": [] if self.opaque else serialize.to_json(self.graph),
         }
 

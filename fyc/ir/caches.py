@@ -61,7 +61,9 @@ class CacheView:
         if self._cross:
             if rest:
                 raise tracer.unsupported("further arguments for the update of a cross-attention cache")
-            return tracer.add("call_function", ops.cross_cache_update, (owner, self._cache, key, value), options, (k, v))
+            return tracer.add(
+                "call_function", ops.cross_cache_update, (owner, self._cache, key, value), options, (k, v)
+            )
         with tracer.paused():
             grown = self._cache.fyc_value.update(k, v)
         return tracer.add("call_function", ops.cache_update, (owner, self._cache, key, value, *rest), options, grown)
@@ -84,7 +86,9 @@ class CacheView:
         if self._cross:
             raise self._tracer.unsupported("the mask sizes of the cross-attention cache")
         sizes = (self._cache.fyc_value.past + self._tracer.values(query_length), 0)
-        return self._tracer.add("call_function", ops.cache_mask_sizes, (self._cache, query_length, layer_idx), {}, sizes)
+        return self._tracer.add(
+            "call_function", ops.cache_mask_sizes, (self._cache, query_length, layer_idx), {}, sizes
+        )
 
     def as_argument(self) -> ValueProxy:
         """The cache itself, where the self-attention half is handed on: ops that take a cache know what is meant."""

@@ -1,4 +1,4 @@
-"""Structural digests of graphs: equal for equal computations, whatever the nodes are called and in what order they stand."""
+"""Structural digests of graphs: equal for equal computations, whatever the names and the order of the nodes."""
 
 from __future__ import annotations
 
@@ -57,18 +57,22 @@ def target_name(target: str | Callable[..., Any]) -> str:
 
 def encode(value: Any, hashes: dict[fx.Node, str]) -> Any:
     """An argument as JSON-able data that tells all different arguments apart."""
-    if isinstance(value, fx.Node):
-        return {"node": hashes[value]}
     if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, float):
-        return {"float": value.hex()}
     if isinstance(value, tuple | list):
         return {"list" if isinstance(value, list) else "tuple": [encode(v, hashes) for v in value]}
     if isinstance(value, dict):
         return {"dict": [[k, encode(v, hashes)] for k, v in value.items()]}
     if isinstance(value, slice):
         return {"slice": [encode(v, hashes) for v in (value.start, value.stop, value.step)]}
+    return _leaf(value, hashes)
+
+
+def _leaf(value: Any, hashes: dict[fx.Node, str]) -> dict[str, str]:
+    if isinstance(value, fx.Node):
+        return {"node": hashes[value]}
+    if isinstance(value, float):
+        return {"float": value.hex()}
     if isinstance(value, torch.dtype | torch.device | torch.layout | torch.memory_format) or value is ...:
         return {"const": repr(value)}
     return {"object": target_name(value) if callable(value) else repr(type(value))}

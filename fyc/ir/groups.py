@@ -17,7 +17,17 @@ from fyc.ir.block_graph import BlockGraph
 
 Role = Literal["qkv", "attn_out", "gate_up", "up", "down", "other"]
 
-_MATMULS = {torch.matmul, torch.bmm, torch.baddbmm, torch.einsum, operator.matmul, "matmul", "bmm", "baddbmm", "__matmul__"}
+_MATMULS = {
+    torch.matmul,
+    torch.bmm,
+    torch.baddbmm,
+    torch.einsum,
+    operator.matmul,
+    "matmul",
+    "bmm",
+    "baddbmm",
+    "__matmul__",
+}
 _SOFTMAXES = {torch.softmax, F.softmax, "softmax"}
 _PRODUCTS = {operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_"}
 _SPLITS = {torch.chunk, torch.split, torch.tensor_split, torch.unbind, "chunk", "split", "tensor_split", "unbind"}

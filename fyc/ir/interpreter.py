@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-
 from torch import Tensor, fx, nn
 
 from fyc.errors import TraceError
@@ -30,7 +29,7 @@ def fetch(module: nn.Module, path: str) -> Any:
             raise AttributeError(f"no module {name} on the path {path}")
     value = getattr(owner, last)
     if not isinstance(value, nn.Module | Tensor):
-        raise AttributeError(f"{path} is a {type(value).__name__}, not a module or a tensor")
+        raise AttributeError(f"{path} is a {type(value).__name__}, not a module or a tensor")  # noqa: TRY004
     return value
 
 
@@ -126,5 +125,3 @@ def bind_arguments(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str, Any
 
 def _misfit(why: str) -> TraceError:
     return TraceError("FYC-G05", "the arguments do not fit the block's graph", why=why)
-
-

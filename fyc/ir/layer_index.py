@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+_WATCHED = (
+    "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__floordiv__", "__rfloordiv__", "__truediv__",
+    "__rtruediv__", "__mod__", "__pow__", "__neg__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__",
+    "__index__", "__int__", "__float__", "__bool__", "__hash__", "__str__", "__repr__", "__format__",
+)  # fmt: skip
+
 
 class LayerIndex(int):
-    """A layer index that notices when a graph comes to depend on it, other than by handing it to the cache."""
+    """An integer that sets `used` when anything is computed with it; handing it to a cache does not count."""
 
-    used: bool
-
-    def __new__(cls, value: int) -> LayerIndex:
-        index = super().__new__(cls, value)
-        index.used = False
-        return index
-
-    def __hash__(self) -> int:
-        self.used = True
-        return int.__hash__(self)
+    used = False
 
 
 def _watched(name: str) -> Any:
@@ -30,8 +27,5 @@ def _watched(name: str) -> Any:
     return method
 
 
-for _name in (
-    "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __floordiv__ __truediv__ __rtruediv__ __mod__ __pow__ __neg__ "
-    "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __index__ __int__ __float__ __bool__"
-).split():
+for _name in _WATCHED:
     setattr(LayerIndex, _name, _watched(_name))

@@ -1,12 +1,12 @@
 """The graph of a whole model with its blocks as single nodes, and running it one block at a time.
 
-    graph = trace_model(model)                      # the model may be on the meta device
-    state = graph.start(model, {"input_ids": ids, "attention_mask": mask})
-    for call in graph.calls:
-        args, kwargs = graph.block_inputs(state, call.index)
-        output = graph.blocks[call.path].run(block_with_weights, args, kwargs)
-        graph.advance(model, state, call.index, output)
-    logits = state.output["logits"]
+graph = trace_model(model)                      # the model may be on the meta device
+state = graph.start(model, {"input_ids": ids, "attention_mask": mask})
+for call in graph.calls:
+    args, kwargs = graph.block_inputs(state, call.index)
+    output = graph.blocks[call.path].run(block_with_weights, args, kwargs)
+    graph.advance(model, state, call.index, output)
+logits = state.output["logits"]
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class ModelGraph:
         blocks: module path -> block graph; equal blocks share one object.
     """
 
-    def __init__(self, graph: fx.Graph, blocks: dict[str, BlockGraph], retrace: Callable[[frozenset[str]], fx.Graph]) -> None:
+    def __init__(
+        self, graph: fx.Graph, blocks: dict[str, BlockGraph], retrace: Callable[[frozenset[str]], fx.Graph]
+    ) -> None:
         self.graph = graph
         self.blocks = blocks
         self.calls = block_calls(graph, set(blocks))
@@ -99,7 +101,9 @@ class ModelGraph:
             graph = self._retrace(names)
             calls = block_calls(graph, set(self.blocks))
             if [c.path for c in calls] != [c.path for c in self.calls]:
-                raise TraceError("FYC-G05", "the model calls other blocks for these inputs", where=", ".join(sorted(names)))
+                raise TraceError(
+                    "FYC-G05", "the model calls other blocks for these inputs", where=", ".join(sorted(names))
+                )
             self._variants[names] = graph
         return self._variants[names]
 
@@ -107,7 +111,7 @@ class ModelGraph:
         if i != state.position or i >= len(self.calls):
             raise IndexError(f"the state waits for block call {state.position} of {len(self.calls)}, not {i}")
         graph = self._variant(frozenset(state.inputs))
-        calls = [n for n in graph.nodes if n.op == "call_module" and n.target in self.blocks]
+        calls: list[fx.Node] = [n for n in graph.nodes if n.op == "call_module" and n.target in self.blocks]
         return calls[i]
 
     def _run(self, model: nn.Module, graph: fx.Graph, state: State, begin: int) -> None:

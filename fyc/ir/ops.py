@@ -58,9 +58,8 @@ def attention(
     Returns:
         `[batch, queries, heads, value_dim]` and the attention weights (None if the kernel has none).
     """
-    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(
-        module.config._attn_implementation, eager_attention(type(module))
-    )
+    config: Any = module.config
+    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention(type(module)))
     if extra:
         options = {**options, **extra}
     result: tuple[Tensor, Tensor | None] = kernel(

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
-from fyc.ir import allowlist
+from fyc.ir import allowlist, recorded
 from fyc.ir.proxy import ValueProxy
 
 if TYPE_CHECKING:
     from fyc.ir.tracer import ValueTracer
 
-_FACTORY_NAMES = "arange empty eye full linspace ones rand randn randint tensor zeros".split()
+_FACTORY_NAMES = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "randint", "tensor", "zeros")
 #: Functions that create a tensor from no tensor: recorded always, evaluated on the meta device.
 FACTORIES: frozenset[Callable[..., Any]] = frozenset(getattr(torch, name) for name in _FACTORY_NAMES)
 ROTARY = re.compile(r"^apply_(\w+_)?rotary_pos_emb\w*$")
@@ -105,7 +105,7 @@ def _module_getattr(original: Any, tracer: ValueTracer, live: Callable[[], bool]
 def _module_setattr(original: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:
     def __setattr__(self: nn.Module, name: str, value: Any) -> None:  # noqa: N807
         if live() and id(self) in tracer.paths:
-            tracer.keep_state(name)
+            raise tracer.unsupported(f"a module keeps state between calls in its attribute `{name}`")
         original(self, name, value)
 
     return __setattr__
@@ -115,7 +115,7 @@ def _get_interface(original: Any, tracer: ValueTracer, live: Callable[[], bool])
     def get_interface(self: Any, implementation: str, default: Callable[..., Any]) -> Any:
         if not live():
             return original(self, implementation, default)
-        return lambda module, *args, **kwargs: tracer.attention(default, module, args, kwargs)
+        return lambda module, *args, **kwargs: recorded.attention(tracer, default, module, args, kwargs)
 
     return get_interface
 
@@ -158,6 +158,6 @@ def _finfo(function: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:
 def _mask(function: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return tracer.mask(function.__name__, args, kwargs) if live() else function(*args, **kwargs)
+        return recorded.mask(tracer, function.__name__, args, kwargs) if live() else function(*args, **kwargs)
 
     return wrapper

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from fyc.ir.tracer import ValueTracer
 
 #: Attributes of a value that become `getattr` nodes; also the ones a stored graph may read.
-NODE_ATTRIBUTES = frozenset({"shape", "dtype", "device", "T", "mT", "H", "mH", "real", "imag", "min", "max", "eps", "tiny"})
+NODE_ATTRIBUTES = frozenset({"shape", "dtype", "device", "T", "mT", "H", "mH", "real", "imag"})
 #: Tensor facts that do not depend on batch or length: answered as plain python values.
 STATIC_METHODS = frozenset({"dim", "ndimension", "is_floating_point", "is_complex", "element_size"})
-STATIC_ATTRIBUTES = frozenset({"ndim", "is_cuda", "is_meta", "is_sparse", "is_mps", "is_xpu", "layout", "is_nested", "is_quantized"})
+STATIC_ATTRIBUTES = frozenset(
+    {"ndim", "is_cuda", "is_meta", "is_sparse", "is_mps", "is_xpu", "layout", "is_nested", "is_quantized"}
+)
 #: Methods that turn tensor data into python values.
 DATA_METHODS = frozenset({"item", "tolist", "numpy", "cpu", "cuda", "equal", "is_nonzero", "__array__"})
 
@@ -33,8 +35,8 @@ class ValueProxy(fx.Proxy):
         """The value this proxy stands for."""
         return self.node.meta["val"]
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         # Model code asks isinstance(x, torch.Tensor), isinstance(shape, tuple), isinstance(cache, EncoderDecoderCache).
         value = self.node.meta["val"]
         return value.stands_for if isinstance(value, CacheValue) else type(value)
@@ -61,7 +63,7 @@ class ValueProxy(fx.Proxy):
             return getattr(value, name)
         if name == "requires_grad":
             return False
-        if name in NODE_ATTRIBUTES and name not in ("min", "max"):
+        if name in NODE_ATTRIBUTES:
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         if name in STATIC_METHODS:
             return getattr(value, name)
@@ -77,7 +79,7 @@ class ValueProxy(fx.Proxy):
             self.tracer.specialise("iteration over a tensor", value.shape[0])
         elif isinstance(value, dict):
             return iter(list(value))
-        return iter([self[i] for i in range(len(value))])
+        return iter([self[i] for i in range(len(value))])  # type: ignore[index]
 
     def __len__(self) -> int:
         value = self.node.meta["val"]

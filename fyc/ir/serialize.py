@@ -5,6 +5,8 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -23,12 +25,11 @@ _INT64 = 2**63
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _PATH = re.compile(r"(?:[A-Za-z0-9]|_(?!_))[A-Za-z0-9_]{0,255}(?:\.(?:[A-Za-z0-9]|_(?!_))[A-Za-z0-9_]{0,255}){0,31}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_DTYPES = {
-    str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
-}
+_DTYPES = {str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 _FORMATS = {
     str(value): value for value in vars(torch).values() if isinstance(value, torch.memory_format | torch.layout)
 }
+_FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _DEVICE = re.compile(r"(cpu|cuda|meta|mps|xpu|npu|hpu)(:[0-9]{1,2})?")
 _OPS = frozenset({"placeholder", "get_attr", "call_module", "call_method", "call_function", "output"})
 
@@ -58,25 +59,31 @@ def _node_to_json(node: fx.Node) -> dict[str, Any]:
 def _encode(value: Any, where: str) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, fx.Node):
-        return {"node": value.name}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if isinstance(value, tuple | list):
-        return {"list" if isinstance(value, list) else "tuple": [_encode(v, where) for v in value]}
-    if isinstance(value, dict):
-        return {"dict": [[k, _encode(v, where)] for k, v in value.items()]}
-    if isinstance(value, slice):
-        return {"slice": [_encode(v, where) for v in (value.start, value.stop, value.step)]}
-    if value is ...:
-        return {"ellipsis": True}
-    if isinstance(value, torch.dtype):
-        return {"dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, torch.device):
-        return {"device": str(value)}
-    if isinstance(value, torch.memory_format | torch.layout):
-        return {"format": str(value)}
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    for kind, cls, encoded in _KINDS:
+        if isinstance(value, cls):
+            return {kind: encoded(value, where)}
     raise refuse(f"an argument of type {type(value).__name__} cannot be stored", where)
+
+
+def _items(values: Iterable[Any], where: str) -> list[Any]:
+    return [_encode(v, where) for v in values]
+
+
+#: Tag, type and content of every argument that is not plain JSON.
+_KINDS: tuple[tuple[str, Any, Callable[[Any, str], Any]], ...] = (
+    ("node", fx.Node, lambda v, _: v.name),
+    ("float", float, lambda v, _: repr(v)),
+    ("tuple", tuple, _items),
+    ("list", list, _items),
+    ("dict", dict, lambda v, where: [[key, _encode(item, where)] for key, item in v.items()]),
+    ("slice", slice, lambda v, where: _items((v.start, v.stop, v.step), where)),
+    ("ellipsis", EllipsisType, lambda v, _: True),
+    ("dtype", torch.dtype, lambda v, _: str(v).removeprefix("torch.")),
+    ("device", torch.device, lambda v, _: str(v)),
+    ("format", torch.memory_format | torch.layout, lambda v, _: str(v)),
+)
 
 
 def from_json(nodes: Any) -> fx.Graph:
@@ -189,39 +196,24 @@ class _Reader:
     def _decode(self, value: Any, depth: int, where: str) -> Any:
         if depth > MAX_DEPTH:
             raise refuse("an argument is nested too deeply", where)
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, int):
-            if not -_INT64 <= value < _INT64:
-                raise refuse("an integer is out of range", where)
-            return value
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise refuse("a number is not finite", where)
-            return value
-        if isinstance(value, str):
-            if len(value) > MAX_STRING or not value.isprintable():
-                raise refuse("a string is too long or not printable", where)
-            return value
         if isinstance(value, dict) and len(value) == 1:
             ((kind, content),) = value.items()
-            return self._tagged(kind, content, depth, where)
-        raise refuse("an argument is not understood", where)
+            if kind in ("tuple", "list", "slice", "dict"):
+                return self._nested(kind, content, depth, where)
+            return self._tagged(kind, content, where)
+        if not _is_plain(value):
+            raise refuse("an argument is not understood, or out of range", where)
+        return value
 
-    def _tagged(self, kind: Any, content: Any, depth: int, where: str) -> Any:
-        if kind in ("tuple", "list", "slice", "dict"):
-            return self._nested(kind, content, depth, where)
+    def _tagged(self, kind: Any, content: Any, where: str) -> Any:
         if kind == "ellipsis" and content is True:
             return ...
+        tables: dict[Any, Mapping[str, Any]]
+        tables = {"node": self.nodes, "float": _FLOATS, "dtype": _DTYPES, "format": _FORMATS}
+        known = tables.get(kind, {})
         if isinstance(content, str):
-            if kind == "node" and content in self.nodes:
-                return self.nodes[content]
-            if kind == "float" and content in ("inf", "-inf", "nan"):
-                return float(content)
-            if kind == "dtype" and content in _DTYPES:
-                return _DTYPES[content]
-            if kind == "format" and content in _FORMATS:
-                return _FORMATS[content]
+            if content in known:
+                return known[content]
             if kind == "device" and _DEVICE.fullmatch(content):
                 return _device(content, where)
         raise refuse(f"an argument of kind {kind!r:.60} is not understood", where)
@@ -242,6 +234,14 @@ class _Reader:
         if not isinstance(pair, list) or len(pair) != 2 or not is_identifier(pair[0]):
             raise refuse("a dict is a list of [name, value] pairs", where)
         return pair[0], self._decode(pair[1], depth + 1, where)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_STRING and value.isprintable()
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool) or (isinstance(value, int) and -_INT64 <= value < _INT64)
 
 
 def _is_attribute(name: Any) -> bool:
@@ -288,5 +288,3 @@ def refuse(why: str, where: str) -> ArtifactError:
         why=why,
         next="get the artifact again from where it was made; do not edit graph files",
     )
-
-

@@ -68,7 +68,10 @@ def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, torch.device):
         return {"device": str(value)}
     raise TraceError(
-        "FYC-G08", f"a {type(value).__name__} cannot be saved between two blocks", where=name, next="run without a cache"
+        "FYC-G08",
+        f"a {type(value).__name__} cannot be saved between two blocks",
+        where=name,
+        next="run without a cache",
     )
 
 

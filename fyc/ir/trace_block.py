@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fyc.errors import TraceError
-from fyc.ir import allowlist, ops
+from fyc.ir import allowlist, ops, refusals
 from fyc.ir.absent import without
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue
@@ -135,13 +135,8 @@ def retrace_block(layer: nn.Module, call: Call, way: _Way) -> BlockTrace:
 
 
 def _refusal(what: str, layer: nn.Module) -> TraceError:
-    return TraceError(
-        "FYC-G05",
-        f"what the block computes depends on {what}",
-        where=f"(root) at {type(layer).__module__}",
-        why="one graph cannot hold both ways",
-        next="convert with `opaque: keep`, or make the module that decides a leaf with the hook fyc_trace_leaf",
-    )
+    where = f"(root) at {type(layer).__module__}"
+    return refusals.sizes(f"what the block computes depends on {what}", "one graph cannot hold both ways", where)
 
 
 def drop_guard(graph: fx.Graph, name: str) -> None:
@@ -269,5 +264,5 @@ class _Attempt:
                     "FYC-G02",
                     f"the model's code calls {target_name(node.target)}, which is not on the list a graph may call",
                     where=f"{node.meta.get('path') or '(root)'} at {node.meta.get('src', '')}",
-                    next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
+                    next=refusals.LEAF_OR_OPAQUE,
                 )

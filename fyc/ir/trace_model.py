@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from fyc.errors import TraceError
 from fyc.ir import blocks as structure
-from fyc.ir import ops
+from fyc.ir import ops, refusals
 from fyc.ir.bind import bound_graph, is_bound
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue, EncoderDecoderCacheValue
@@ -23,6 +23,7 @@ from fyc.ir.tracer import LeafRule, ValueTracer, new_graph
 
 _LONGEST = 131_071
 _UNKNOWN_LONGEST = 4_099
+_DEPENDS = "depends on the batch size or the sequence length"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Retracer:
             raise TraceError("FYC-G05", f"the model graph has no input {', '.join(sorted(unknown))}")
         graph, *others = [self.trace(names, phase) for phase in self.phases]
         if any(digest(graph, ignore_dropout=True) != digest(other, ignore_dropout=True) for other in others):
-            raise _size_error("the model's graph", "")
+            raise refusals.sizes(f"the model's graph {_DEPENDS}")
         return graph
 
     def trace(self, names: frozenset[str], phase: Phase) -> fx.Graph:
@@ -199,6 +200,7 @@ class ModelTracer(ValueTracer):
         self.owner, self.phase = owner, phase
 
     def call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record the call of a block; look into every other module that is no leaf."""
         path = self.paths.get(id(module))
         if path is None or path not in self.owner.paths:
             return super().call(module, args, kwargs)
@@ -211,6 +213,7 @@ class ModelTracer(ValueTracer):
         return self.add("call_module", path, args, kwargs, result)
 
     def foreign_argument(self, a: Any) -> Any:
+        """A model's graph is not stored: it may hold functions, for example those that shape a mask."""
         return a if callable(a) else super().foreign_argument(a)
 
 
@@ -224,7 +227,7 @@ def _use_no_cache(model: nn.Module) -> None:
     """Keep the model from making a cache of its own: only the caller's is traced."""
     for module in model.modules():
         config = getattr(module, "config", None)
-        if getattr(config, "use_cache", None):
+        if config is not None and getattr(config, "use_cache", None):
             config.use_cache = False
 
 
@@ -247,11 +250,11 @@ def _pattern(value: Any) -> Any:
 
 
 def _untraced_value(layer: nn.Module, call: Call) -> Any:
-    """What a block that is not traced returns on meta tensors; if that needs data, something like its first argument."""
+    """What a block that is not traced returns on meta tensors; if that needs data, the shape of its first argument."""
     try:
         with torch.no_grad():
             return layer(*call.args, **call.kwargs)
-    except Exception:  # noqa: BLE001 - any failure means that the shape needs data
+    except Exception:
         hidden = next(v for v in (*call.args, *call.kwargs.values()) if isinstance(v, Tensor))
         return torch.empty_like(hidden)
 
@@ -265,21 +268,8 @@ def _located(error: TraceError, path: str) -> TraceError:
 
 def _difference(first: BlockGraph, second: BlockGraph, path: str) -> TraceError:
     reads = zip(first.reads, second.reads, strict=False)
-    read = next((a for a, b in reads if a != b), None)
+    read = next((a for a, b in reads if (a.what, a.where) != (b.what, b.where) or a.value != b.value), None)
     if read is not None:
-        return _size_error(f"the graph of {path}", f"{read.what} gives {read.value!r} at {read.where}")
-    return TraceError(
-        "FYC-G05",
-        f"the graph of {path} depends on the batch size, the sequence length, or the training flag",
-        where=path,
-        next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
-    )
-
-
-def _size_error(what: str, why: str) -> TraceError:
-    return TraceError(
-        "FYC-G05",
-        f"{what} depends on the batch size or the sequence length",
-        why=why,
-        next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
-    )
+        why = f"{read.what} gives {read.value!r} at {read.where}"
+        return refusals.sizes(f"the graph of {path} {_DEPENDS}", why)
+    return refusals.sizes(f"the graph of {path} {_DEPENDS}, or on the training flag", where=path)

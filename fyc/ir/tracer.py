@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,17 +16,16 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import Scope
 
 from fyc.errors import FycError, TraceError
-from fyc.ir import ops
+from fyc.ir import ops, refusals
+from fyc.ir.caches import CacheView, cache_attribute
 from fyc.ir.effects import remove_dead
 from fyc.ir.layer_index import LayerIndex
 from fyc.ir.patches import FACTORIES, tracing
-from fyc.ir.caches import CacheValue, CacheView, cache_attribute
 from fyc.ir.proxy import ValueProxy
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add"}
 LeafRule = Callable[[nn.Module], bool | None]
 
-_OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 _PLAIN = (str, int, float, bool, complex, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
 
 
@@ -76,8 +74,8 @@ class ValueTracer(fx.Tracer):
 
     Args:
         root: the module to trace; its parameters must be on the meta device.
-        is_leaf: rule asked before `default_leaf`; None means "no opinion". A module that the rule makes a leaf and whose
-            output shape depends on data is taken to return a tensor like the first one it is given.
+        is_leaf: rule asked before `default_leaf`; None means "no opinion". A module that the rule makes a leaf and
+            whose output shape depends on data is taken to return a tensor like the first one it is given.
     """
 
     def __init__(self, root: nn.Module, is_leaf: LeafRule | None = None) -> None:
@@ -116,7 +114,7 @@ class ValueTracer(fx.Tracer):
             except (FycError, MarkerRefusedError):
                 raise
             except Exception as error:
-                self.foreign_error(error)
+                raise refusals.foreign(self.path, error) from error
             finally:
                 self.active = False
         remove_dead(self.graph)
@@ -157,7 +155,7 @@ class ValueTracer(fx.Tracer):
             return module.forward
         while getattr(forward, "__name__", "") and forward.__code__.co_name == "forward_with_checkpointing":
             forward = forward.__wrapped__  # type: ignore[attr-defined]
-        return forward.__get__(module)  # type: ignore[no-any-return,attr-defined]
+        return forward.__get__(module)  # type: ignore[no-any-return]
 
     @property
     def path(self) -> str:
@@ -186,7 +184,7 @@ class ValueTracer(fx.Tracer):
 
     # -- nodes --------------------------------------------------------------------------------------------------
 
-    def create_proxy(  # type: ignore[override]
+    def create_proxy(
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *unused: Any, **unused_too: Any
     ) -> Any:
         """Record one node. Returns a proxy, or None when the value is None."""
@@ -234,14 +232,7 @@ class ValueTracer(fx.Tracer):
             except FycError:
                 raise
             except Exception as error:
-                name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-                raise TraceError(
-                    "FYC-G03",
-                    f"the shape of `{name}` cannot be computed without data",
-                    where=self.where(),
-                    why=f"{type(error).__name__}: {error}",
-                    next="make a module around this code a leaf with the hook fyc_trace_leaf",
-                ) from error
+                raise refusals.shape(self.where(), target, error) from error
 
     def _leaf_value(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         try:
@@ -260,20 +251,11 @@ class ValueTracer(fx.Tracer):
         """`item` with every proxy replaced by its value."""
         if type(item) is ValueProxy:
             return item.node.meta["val"]
-        if isinstance(item, Marker):
-            raise MarkerRefusedError
         if isinstance(item, CacheView):
             return item.as_argument().fyc_value
-        if isinstance(item, tuple):
-            parts = [self.values(x) for x in item]
-            return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
-        if isinstance(item, list):
-            return [self.values(x) for x in item]
-        if isinstance(item, dict):
-            return {key: self.values(x) for key, x in item.items()}
-        if isinstance(item, slice):
-            return slice(self.values(item.start), self.values(item.stop), self.values(item.step))
-        return item
+        if isinstance(item, Marker):
+            raise MarkerRefusedError
+        return _rebuild(item, self.values)
 
     def create_arg(self, a: Any) -> Any:
         """Turn an argument into what a node may hold."""
@@ -284,64 +266,33 @@ class ValueTracer(fx.Tracer):
             return int.__int__(a)
         if isinstance(a, _PLAIN) or a is ...:
             return a
-        if isinstance(a, tuple | range | list):
-            parts = [self.create_arg(x) for x in a]
-            return parts if isinstance(a, list) else tuple(parts)
-        if isinstance(a, dict):
-            return {key: self.create_arg(x) for key, x in a.items()}
-        if isinstance(a, slice):
-            return slice(self.create_arg(a.start), self.create_arg(a.stop), self.create_arg(a.step))
+        if isinstance(a, tuple | list | dict | slice | range):
+            return _rebuild(tuple(a) if isinstance(a, tuple | range) else a, self.create_arg)
+        if isinstance(a, CacheView):
+            return a.as_argument().node
+        return self._object_argument(a)
+
+    def _object_argument(self, a: Any) -> Any:
         if isinstance(a, nn.Module) and id(a) in self.paths:
             return self.attribute(self.paths[id(a)], a).node
         if isinstance(a, Tensor):
             return self._tensor_argument(a)
-        if isinstance(a, CacheView):
-            return a.as_argument().node
         if isinstance(a, Marker):
             raise MarkerRefusedError
         return self.foreign_argument(a)
 
     def foreign_argument(self, a: Any) -> Any:
         """An argument that is no value a graph can hold."""
-        raise TraceError(
-            "FYC-G02",
-            f"a graph cannot hold an argument of type {type(a).__name__}",
-            where=self.where(),
-            next="make the module a leaf with the hook fyc_trace_leaf",
-        )
+        raise self.unsupported(f"an argument of type {type(a).__name__}")
 
     def _tensor_argument(self, tensor: Tensor) -> fx.Node:
         for path, module in self.root.named_modules():
             for name, value in vars(module).items():
                 if value is tensor:
                     return self.attribute(f"{path}.{name}" if path else name, tensor).node
-        raise TraceError(
-            "FYC-G02",
-            "the model uses a tensor that is neither computed from its inputs nor an attribute of a module",
-            where=self.where(),
-            next="register the tensor as a buffer, or make the module a leaf with the hook fyc_trace_leaf",
-        )
+        raise self.unsupported("a tensor that is neither computed from its inputs nor an attribute of a module")
 
-    # -- what needs more than one node ----------------------------------------------------------------------------
-
-    def attention(self, default: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Record a call of the attention kernel that the attention interface returned."""
-        names = ("query", "key", "value", "mask")
-        kwargs = {("mask" if name == "attention_mask" else name): v for name, v in kwargs.items()}
-        tensors = [args[i] if i < len(args) else kwargs.pop(name, None) for i, name in enumerate(names)]
-        if len(args) > len(names):
-            raise self.unsupported("an attention kernel called with more than four positional arguments")
-        if ops.eager_attention(type(module)) is not default:
-            raise self.unsupported("an attention interface whose fallback is not its modeling file's eager_attention_forward")
-        markers = [key for key, value in kwargs.items() if isinstance(value, Marker)]
-        for key in markers:
-            kwargs["extra"] = kwargs.pop(key).proxy
-        query, key_, value_ = (self.values(t) for t in tensors[:3])
-        batch, heads, length = query.shape[:3]
-        with self.paused():
-            output = query.new_empty(batch, length, heads, value_.shape[-1])
-            weights = query.new_empty(batch, heads, length, key_.shape[2])
-        return self.add("call_function", ops.attention, (module, *tensors), kwargs, (output, weights))
+    # -- caches and layer indices ---------------------------------------------------------------------------------
 
     def cache_attribute(self, cache: ValueProxy, name: str) -> Any:
         """An attribute of the key/value cache."""
@@ -355,32 +306,6 @@ class ValueTracer(fx.Tracer):
                 if isinstance(own, int) and isinstance(index, int) and int.__eq__(own, index):
                     return module, name
         return self.module, index
-
-    def keep_state(self, name: str) -> NoReturn:
-        """Refuse an assignment to an attribute of a module: state between calls is not part of a graph."""
-        raise self.unsupported(f"a module keeps state between calls in its attribute `{name}`")
-
-    def mask(self, builder: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Record a call of one of transformers' mask builders."""
-        names = ("config", "inputs_embeds", "attention_mask", "past_key_values", "position_ids")
-        kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
-        config = kwargs.pop("config")
-        owner = next((m for _, m in reversed(self.stack) if getattr(m, "config", None) is config), None)
-        if owner is None:
-            raise self.unsupported(f"{builder} with a config that no module on the way holds")
-        embeds = self.values(kwargs["inputs_embeds"])
-        cache = self.values(kwargs.get("past_key_values"))
-        past = cache.past if isinstance(cache, CacheValue) else 0
-        keys = past + embeds.shape[1]
-        if kwargs.get("encoder_hidden_states") is not None:
-            keys = self.values(kwargs["encoder_hidden_states"]).shape[1]
-        dtype = embeds.dtype if config._attn_implementation == "eager" else torch.bool
-        shape = (embeds.shape[0], 1, embeds.shape[1], keys)
-        if builder == "create_recurrent_attention_mask":
-            shape, dtype = (embeds.shape[0], embeds.shape[1]), torch.bool
-        with self.paused():
-            value = embeds.new_empty(shape, dtype=dtype)
-        return self.add("call_function", ops.mask, (builder, owner), kwargs, value)
 
     # -- what the model's code asked ------------------------------------------------------------------------------
 
@@ -399,49 +324,30 @@ class ValueTracer(fx.Tracer):
 
     def data_error(self, construct: str) -> TraceError:
         """The error for control flow on tensor data."""
-        return TraceError(
-            "FYC-G01",
-            f"the model's code depends on tensor data: {construct}",
-            where=self.where(),
-            why="a graph has one path; which one to take is only known when data flows",
-            next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
-        )
+        return refusals.data(self.where(), construct)
 
     def unsupported(self, construct: str) -> TraceError:
         """The error for a construct that fyc does not know."""
-        return TraceError(
-            "FYC-G02",
-            f"the model's code does something a graph cannot hold: {construct}",
-            where=self.where(),
-            next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
-        )
-
-    def foreign_error(self, error: Exception) -> NoReturn:
-        """Re-raise what model code raised on proxies, with the place in the model's code."""
-        place, frame = "", error.__traceback__
-        while frame is not None:
-            name = frame.tb_frame.f_code.co_filename
-            if not name.startswith(_OWN):
-                place = f"{name}:{frame.tb_lineno}"
-            frame = frame.tb_next
-        raise TraceError(
-            "FYC-G02",
-            "the model's code does something a graph cannot hold",
-            where=f"{self.path or '(root)'} at {place}",
-            why=f"{type(error).__name__}: {error}",
-            next="make the module a leaf with the hook fyc_trace_leaf, or convert with `opaque: keep`",
-        ) from error
+        return refusals.construct(self.where(), construct)
 
     def source(self) -> str:
         """file:line of the model code that is running."""
-        frame = sys._getframe(1)
-        while frame is not None:
-            name = frame.f_code.co_filename
-            if not name.startswith(_OWN):
-                return f"{name}:{frame.f_lineno}"
-            frame = frame.f_back  # type: ignore[assignment]
-        return ""
+        return refusals.running_line(sys._getframe(1))
 
     def where(self) -> str:
         """Module path and source line of the model code that is running."""
         return f"{self.path or '(root)'} at {self.source()}"
+
+
+def _rebuild(item: Any, change: Callable[[Any], Any]) -> Any:
+    """A copy of a nested container with `change` applied to its items; anything else unchanged."""
+    if isinstance(item, tuple):
+        parts = [change(x) for x in item]
+        return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
+    if isinstance(item, list):
+        return [change(x) for x in item]
+    if isinstance(item, dict):
+        return {key: change(x) for key, x in item.items()}
+    if isinstance(item, slice):
+        return slice(change(item.start), change(item.stop), change(item.step))
+    return item

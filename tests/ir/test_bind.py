@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import ALL, Arch, build
 from test_architectures import bound, mask_of, tokens, traced
+from tiny_models import ALL, Arch, build
 from torch import nn
 from transformers import PreTrainedModel
 

@@ -67,7 +67,9 @@ HOSTILE: dict[str, Callable[[Json], Any]] = {
     "private op": change("mul", target="fyc.ir.ops:_capture_weights"),
     "rotary of another package": change("apply_rotary_pos_emb", target="evil.models.x.modeling_x:apply_rotary_pos_emb"),
     "rotary with a dot": change("apply_rotary_pos_emb", target="transformers.models.llama.modeling_llama:os.system"),
-    "rotary with a path": change("apply_rotary_pos_emb", target="transformers.models.../modeling_a:apply_rotary_pos_emb"),
+    "rotary with a path": change(
+        "apply_rotary_pos_emb", target="transformers.models.../modeling_a:apply_rotary_pos_emb"
+    ),
     "rotary that does not exist": change(
         "apply_rotary_pos_emb", target="transformers.models.llama.modeling_nothing:apply_rotary_pos_emb"
     ),
@@ -103,7 +105,7 @@ HOSTILE: dict[str, Callable[[Json], Any]] = {
     "name is a keyword": change("mul", name="lambda"),
     "name is a dunder": change("mul", name="__import__"),
     "name is a builtin": change("mul", name="print"),
-    "name is not ASCII": change("mul", name="ｍul"),
+    "name is not ASCII": change("mul", name="m\u00fcl"),
     "name twice": change("mul", name="add"),
     "name is a number": change("mul", name=7),
     "argument name with code": change("mul", kwargs={"x=1); import os; f(y": 1}),
@@ -254,8 +256,12 @@ NASTY = ["__import__('os').system('x')", "'", '"', "\\", "{x}", "%s", "os", "sel
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(NASTY) | st.text(max_size=8)
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["tuple", "list", "dict", "slice", "node", "dtype", "float", "x", *NASTY]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["tuple", "list", "dict", "slice", "node", "dtype", "float", "x", *NASTY]), inner
+        )
+    ),
     max_leaves=6,
 )
 TARGETS = st.sampled_from([*FUNCTIONS, *METHODS, *NASTY, "self_attn", "mlp.up_proj", "**kw"])
@@ -290,7 +296,19 @@ def assert_harmless(graph: BlockGraph) -> None:
         assert not isinstance(part, ast.Import | ast.ImportFrom | ast.Lambda | ast.Global | ast.Nonlocal | ast.ListComp)
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id not in local:
             value = code.globals.get(part.id)
-            plain = part.id in ("slice", "getattr", "float", "abs", "max", "min", "round", "inf", "nan", "device", "torch")
+            plain = part.id in (
+                "slice",
+                "getattr",
+                "float",
+                "abs",
+                "max",
+                "min",
+                "round",
+                "inf",
+                "nan",
+                "device",
+                "torch",
+            )
             assert plain or function_name(value) is not None, part.id
         if isinstance(part, ast.Attribute):
             assert not part.attr.startswith("__") or part.attr in METHODS
@@ -309,7 +327,7 @@ def test_mutated_files_are_refused_or_harmless(data: Json) -> None:
     try:
         graph = BlockGraph.from_json(data)
     except ArtifactError as error:
-        assert error.code == "FYC-A07"
+        assert error.code == "FYC-A07"  # noqa: PT017
         return
     assert_harmless(graph)
     forward_of(graph)
@@ -325,6 +343,20 @@ def test_the_harmlessness_check_itself_works() -> None:
 
 
 def test_nothing_on_the_list_reaches_files_or_code() -> None:
-    words = ("load", "save", "file", "exec", "eval", "compile", "import", "hook", "apply", "map", "open", "pickle", "numpy")
+    words = (
+        "load",
+        "save",
+        "file",
+        "exec",
+        "eval",
+        "compile",
+        "import",
+        "hook",
+        "apply",
+        "map",
+        "open",
+        "pickle",
+        "numpy",
+    )
     for name in (*FUNCTIONS, *METHODS):
         assert not any(word in name.rpartition(":")[2].split("_") for word in words), name

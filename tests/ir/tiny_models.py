@@ -52,17 +52,81 @@ CAUSAL = [
     Arch("qwen2", frozenset(LLAMA)),
     Arch("qwen3", frozenset(LLAMA), changes={"head_dim": 8}),
     Arch("gemma2", frozenset(GEMMA), structures=2, changes={"head_dim": 8, "sliding_window": 6}),
-    Arch("gemma3_text", frozenset(GEMMA), structures=2, changes={"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
-    Arch("phi3", frozenset({("qkv", ("self_attn.qkv_proj",), "input_layernorm"), ("attn_out", ("self_attn.o_proj",), None), ("gate_up", ("mlp.gate_up_proj",), "post_attention_layernorm"), ("down", ("mlp.down_proj",), None)})),
-    Arch("opt", frozenset({("qkv", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "self_attn_layer_norm"), ("attn_out", ("self_attn.out_proj",), None), ("up", ("fc1",), "final_layer_norm"), ("down", ("fc2",), None)}), changes={"ffn_dim": 48, "word_embed_proj_dim": 32}),
-    Arch("gpt2", frozenset({("qkv", ("attn.c_attn",), "ln_1"), ("attn_out", ("attn.c_proj",), None), ("up", ("mlp.c_fc",), "ln_2"), ("down", ("mlp.c_proj",), None)})),
+    Arch(
+        "gemma3_text",
+        frozenset(GEMMA),
+        structures=2,
+        changes={
+            "head_dim": 8,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+    Arch(
+        "phi3",
+        frozenset(
+            {
+                ("qkv", ("self_attn.qkv_proj",), "input_layernorm"),
+                ("attn_out", ("self_attn.o_proj",), None),
+                ("gate_up", ("mlp.gate_up_proj",), "post_attention_layernorm"),
+                ("down", ("mlp.down_proj",), None),
+            }
+        ),
+    ),
+    Arch(
+        "opt",
+        frozenset(
+            {
+                ("qkv", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "self_attn_layer_norm"),
+                ("attn_out", ("self_attn.out_proj",), None),
+                ("up", ("fc1",), "final_layer_norm"),
+                ("down", ("fc2",), None),
+            }
+        ),
+        changes={"ffn_dim": 48, "word_embed_proj_dim": 32},
+    ),
+    Arch(
+        "gpt2",
+        frozenset(
+            {
+                ("qkv", ("attn.c_attn",), "ln_1"),
+                ("attn_out", ("attn.c_proj",), None),
+                ("up", ("mlp.c_fc",), "ln_2"),
+                ("down", ("mlp.c_proj",), None),
+            }
+        ),
+    ),
 ]
 MASKED = [
     Arch("bert", frozenset(BERT), masked=True),
     Arch("roberta", frozenset(BERT), masked=True),
     Arch("electra", frozenset(BERT), masked=True, changes={"embedding_size": 24}),
-    Arch("albert", frozenset({("qkv", ("attention.query", "attention.key", "attention.value"), None), ("attn_out", ("attention.dense",), None), ("up", ("ffn",), "attention.LayerNorm"), ("down", ("ffn_output",), None)}), masked=True, changes={"embedding_size": 24}),
-    Arch("distilbert", frozenset({("qkv", ("attention.q_lin", "attention.k_lin", "attention.v_lin"), None), ("attn_out", ("attention.out_lin",), None), ("up", ("ffn.lin1",), "sa_layer_norm"), ("down", ("ffn.lin2",), None)}), masked=True, changes={"dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4}),
+    Arch(
+        "albert",
+        frozenset(
+            {
+                ("qkv", ("attention.query", "attention.key", "attention.value"), None),
+                ("attn_out", ("attention.dense",), None),
+                ("up", ("ffn",), "attention.LayerNorm"),
+                ("down", ("ffn_output",), None),
+            }
+        ),
+        masked=True,
+        changes={"embedding_size": 24},
+    ),
+    Arch(
+        "distilbert",
+        frozenset(
+            {
+                ("qkv", ("attention.q_lin", "attention.k_lin", "attention.v_lin"), None),
+                ("attn_out", ("attention.out_lin",), None),
+                ("up", ("ffn.lin1",), "sa_layer_norm"),
+                ("down", ("ffn.lin2",), None),
+            }
+        ),
+        masked=True,
+        changes={"dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4},
+    ),
 ]
 ALL = [*CAUSAL, *MASKED]
 
