@@ -84,7 +84,13 @@ def test_the_table_and_the_configurations_agree() -> None:
     assert TABLE.keys() == CONFIGS.keys()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+#: One of each outcome; the others take longer together than a quick run of the suite should.
+_QUICK = {"GPTNeoXForCausalLM", "MixtralForCausalLM", "FalconForCausalLM", "XLNetLMHeadModel"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow) for name in CONFIGS]
+)
 def test_the_outcome_is_as_documented(name: str) -> None:
     cls = getattr(transformers, name)
     torch.manual_seed(0)
