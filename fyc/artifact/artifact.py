@@ -15,6 +15,14 @@ from fyc.errors import ArtifactError
 
 #: Files that are written beside the hashed ones: times and host differ from run to run.
 UNHASHED = frozenset({NAME, "run.json"})
+#: Endings of files that transformers could take weights, adapters or code from.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".gguf", ".index.json", ".py")
+#: Other files that transformers looks for in a model folder.
+_READ = frozenset({
+    ".metadata", "adapter_config.json", "added_tokens.json", "chat_template.jinja", "chat_template.json", "config.json",
+    "generation_config.json", "merges.txt", "processor_config.json", "special_tokens_map.json", "tokenizer.json",
+    "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,37 @@ class Artifact:
             found.update(read_header(self.path / name))
         return found
 
-    def problems(self) -> list[ArtifactError]:
-        """Everything that is wrong with the files: missing, changed, or not listed."""
+    def problems(self, *, weights: bool = True) -> list[ArtifactError]:
+        """Everything that is wrong with the files: missing, changed, or not listed.
+
+        Args:
+            weights: whether the weight shards are read too; without them this takes milliseconds.
+        """
         found: list[ArtifactError] = []
+        root = self.path.resolve()
         for name, expected in sorted(self.manifest.files.items()):
             path = self.path / name
-            if not path.is_file() or path.is_symlink():
-                found.append(ArtifactError("FYC-A03", "a file of the artifact is missing", where=str(path)))
+            if not path.is_file():
+                found.append(
+                    ArtifactError(
+                        "FYC-A03",
+                        "a file of the artifact is missing",
+                        where=str(path),
+                        next="restore the file, or convert the model again",
+                    )
+                )
+            elif path.resolve() != root / name:
+                found.append(
+                    ArtifactError(
+                        "FYC-A07",
+                        "a file of the artifact is a symbolic link",
+                        where=str(path),
+                        why="what it points to is not part of the artifact",
+                        next="copy the artifact with its links followed (cp -rL)",
+                    )
+                )
+            elif not weights and name in self.weight_files:
+                continue
             elif sha256_file(path) != expected:
                 found.append(
                     ArtifactError(
@@ -67,21 +99,24 @@ class Artifact:
             found.append(
                 ArtifactError(
                     "FYC-A07",
-                    "a weight file is not listed in fyc.json",
+                    "a file that transformers would read is not listed in fyc.json",
                     where=str(self.path / name),
-                    why="a loader could take it instead of the listed ones",
+                    why="it could take the place of the listed ones",
                     next="remove it",
                 )
             )
         return found
 
-    def verify(self) -> None:
+    def verify(self, *, weights: bool = True) -> None:
         """Check every hash.
+
+        Args:
+            weights: whether the weight shards are read too.
 
         Raises:
             ArtifactError: the first problem found (FYC-A02, FYC-A03, FYC-A07).
         """
-        problems = self.problems()
+        problems = self.problems(weights=weights)
         if problems:
             raise problems[0]
 
@@ -104,9 +139,9 @@ class Artifact:
         }
 
     def _unlisted(self) -> Iterable[str]:
-        suffixes = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".index.json")
         for path in sorted(self.path.iterdir()):
-            if path.name not in self.manifest.files and path.name not in UNHASHED and path.name.endswith(suffixes):
+            read = path.name in _READ or path.name.endswith(_WEIGHTS)
+            if read and path.name not in self.manifest.files and path.name not in UNHASHED:
                 yield path.name
 
 

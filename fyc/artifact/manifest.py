@@ -48,7 +48,7 @@ Sha256 = Annotated[str, _matches(_SHA256, "sha256")]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(_Model):
@@ -104,7 +104,7 @@ class Guard(_Model):
     """The tensor that is stored with a leading axis of 1, so that a loader that does not know fyc refuses it."""
 
     name: ModulePath
-    shape: list[int]
+    shape: Annotated[list[Annotated[int, Field(ge=0, le=2**40)]], Field(min_length=1, max_length=8)]
 
 
 class Sample(_Model):
@@ -113,13 +113,13 @@ class Sample(_Model):
     block: ModulePath
     inputs: Any
     output: str
-    tolerance: float
+    tolerance: Annotated[float, Field(ge=0, le=0.1)]
 
 
 class Manifest(_Model):
     """The content of `fyc.json`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
     versions: dict[str, str]
@@ -164,7 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise ArtifactError("FYC-A07", f"{NAME} is not valid JSON", where=str(path), why=str(error)) from error
     schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise ArtifactError(
             "FYC-A01",
             f"unknown artifact schema {schema!r}",
@@ -173,7 +173,9 @@ def read_manifest(folder: Path) -> Manifest:
             next="upgrade fyc, or convert the model again",
         )
     try:
-        return Manifest.model_validate(data)
+        manifest = Manifest.model_validate(data)
+    except (OverflowError, RecursionError) as error:
+        raise ArtifactError("FYC-A07", f"{NAME} was refused", where=str(path), why=str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         raise ArtifactError(
@@ -183,3 +185,12 @@ def read_manifest(folder: Path) -> Manifest:
             why=first["msg"],
             next="the file was changed or made by something else: convert the model again",
         ) from error
+    for block in manifest.blocks:
+        if block.graph is not None and block.graph not in manifest.files:
+            raise ArtifactError(
+                "FYC-A07",
+                f"{NAME} was refused",
+                where=f"{path}: blocks",
+                why=f"the graph {block.graph} of {block.path} is not among the files, so it has no hash",
+            )
+    return manifest

@@ -34,14 +34,12 @@ from fyc.engine.prepare import RunPlan
 from fyc.engine.report import report_text
 from fyc.errors import PassError
 from fyc.ir import BlockGraph
-from fyc.loading.bind import SAMPLES
+from fyc.loading.bind import SAMPLES, TOLERANCE
 from fyc.recipe import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-#: Relative L2 difference of a block's output that still counts as the same, by dtype (see `Sample`).
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 5e-3}
 #: Entries of a configuration that name this machine's folder, or code beside the source that is not carried over.
 _LOCAL = frozenset({"_name_or_path", "auto_map"})
 
@@ -186,7 +184,7 @@ def _write_graphs(plan: RunPlan, folder: Path, stored: Mapping[str, Any]) -> lis
 
 def _write_samples(plan: RunPlan, folder: Path, outcome: Outcome) -> list[Sample]:
     write_tensors(folder / SAMPLES, outcome.sample_tensors)
-    tolerance = _TOLERANCE[plan.dtype_name]
+    tolerance = TOLERANCE[plan.dtype]
     return [
         Sample(block=block, inputs=inputs, output=output, tolerance=tolerance)
         for block, inputs, output in outcome.samples.values()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fyc import ir
 from fyc.artifact import Artifact, Sample, read_tensors
 from fyc.artifact.nested import unpack
-from fyc.errors import ArtifactError
+from fyc.errors import ArtifactError, TraceError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SAMPLES = "graphs/samples.safetensors"
+#: Relative L2 difference of a block's output that still counts as the same, by the type it computes in.
+TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 _MAX_GRAPH_BYTES = 16 * 2**20
 
 
@@ -52,8 +57,12 @@ def bind_blocks(model: nn.Module, graphs: dict[str, ir.BlockGraph]) -> None:
             layer = model.get_submodule(path)
         except AttributeError as error:
             raise ArtifactError("FYC-A06", f"the model has no block {path}", where=path) from error
-        graph.lint(layer)
-        ir.bind(layer, graph)
+        try:
+            ir.bind(layer, graph)
+        except TraceError as error:
+            raise ArtifactError(
+                "FYC-A07", "a graph does not fit the model", where=path, why=f"{error.what} {error.why}".strip()
+            ) from error
 
 
 def changed_structures(source: ir.ModelGraph, artifact: Artifact) -> list[str]:
@@ -66,31 +75,46 @@ def changed_structures(source: ir.ModelGraph, artifact: Artifact) -> list[str]:
     return changed
 
 
-def check_numerically(model: nn.Module, artifact: Artifact, changed: list[str]) -> None:
+def check_numerically(model: PreTrainedModel, artifact: Artifact, changed: list[str]) -> None:
     """Run the stored samples through the bound blocks and compare with the stored outputs.
 
-    Called when the installed transformers traces to another structure: only a numeric difference refuses.
+    Called when the installed transformers is not the one that made the artifact: only a numeric difference refuses.
 
     Raises:
-        ArtifactError: FYC-A05 when an output differs by more than the sample's tolerance (relative L2).
+        ArtifactError: FYC-A05 when an output differs by more than the sample's tolerance (relative L2; more if the
+            model was loaded in a shorter type), or when a changed block has no sample.
     """
-    tensors = read_tensors(artifact.path / SAMPLES)
-    for sample in artifact.manifest.samples:
-        error = _sample_error(model, sample, tensors)
-        if not error <= sample.tolerance:
+    manifest = artifact.manifest
+    graphs = {entry.path: entry.graph for entry in manifest.blocks}
+    sampled = {graphs.get(sample.block) for sample in manifest.samples}
+    for path in changed:
+        if graphs.get(path) is not None and graphs[path] not in sampled:
+            raise ArtifactError(
+                "FYC-A05",
+                "it cannot be checked what the installed transformers makes of a block",
+                where=path,
+                why="the code of the block changed, and the artifact holds no sample of it",
+                next=f"install transformers {manifest.versions.get('transformers')}, or convert the model again",
+            )
+    tensors = read_tensors(artifact.path / SAMPLES) if manifest.samples else {}
+    own = getattr(torch, manifest.dtype)
+    for sample in manifest.samples:
+        error = _sample_error(model, sample, tensors, own)
+        if not error <= max(sample.tolerance, TOLERANCE[model.dtype]):
             raise ArtifactError(
                 "FYC-A05",
                 "the installed transformers computes something else than the artifact was made with",
                 where=f"{sample.block} (relative difference {error:.2g}; {len(changed)} blocks changed)",
-                why=f"made with transformers {artifact.manifest.versions.get('transformers')}",
+                why=f"made with transformers {manifest.versions.get('transformers')}",
                 next="install that version of transformers, or convert the model again",
             )
 
 
-def _sample_error(model: nn.Module, sample: Sample, tensors: dict[str, Any]) -> float:
+def _sample_error(model: PreTrainedModel, sample: Sample, tensors: dict[str, Tensor], own: torch.dtype) -> float:
     layer = model.get_submodule(sample.block)
     device = next((t.device for t in layer.state_dict().values()), torch.device("cpu"))
-    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+    # What had the model's type when it was converted has the type it was loaded in.
+    moved = {name: t.to(device, model.dtype if t.dtype == own else t.dtype) for name, t in tensors.items()}
     args, kwargs = unpack(sample.inputs, moved)
     with torch.no_grad():
         output = layer(*args, **kwargs)

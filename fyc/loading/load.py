@@ -32,9 +32,10 @@ def load(
     """
     import transformers
 
-    import fyc.loading.quantizer  # noqa: F401  registers the quantization method
+    from fyc.loading.quantizer import FycQuantizer, refusing
 
     artifact = open_artifact(folder)
+    artifact.verify(weights=False)  # config.json decides what transformers does before it comes to fyc
     name = artifact.manifest.architecture
     cls = getattr(transformers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
@@ -47,5 +48,14 @@ def load(
     wanted = dtype or getattr(torch, artifact.manifest.dtype)
     options: dict[str, Any] = {"dtype": wanted, "local_files_only": True, "trust_remote_code": False}
     loader: type[PreTrainedModel] = cls
-    model = loader.from_pretrained(str(artifact.path), **options)
+    with refusing(artifact.path):
+        model = loader.from_pretrained(str(artifact.path), **options)
+    if not isinstance(getattr(model, "hf_quantizer", None), FycQuantizer):
+        raise ArtifactError(
+            "FYC-A07",
+            "config.json was refused",
+            where=str(artifact.path / "config.json"),
+            why="it does not name fyc as the quantization method, so the graphs would be left out",
+            next="convert the model again",
+        )
     return model.to(torch.device(device)).eval()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.quantizers.auto import (
@@ -24,21 +26,25 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from fyc import ir
-from fyc.artifact import Artifact, open_artifact
-from fyc.errors import ArtifactError
+from fyc.artifact import Artifact, StoredTensor, open_artifact
+from fyc.errors import ArtifactError, FycError, ResourceError, is_out_of_memory
 from fyc.loading.bind import bind_blocks, changed_structures, check_numerically, read_graphs
 from fyc.loading.rebuild import get_tensor, persistent_tensors, replace_modules, set_tensor
 from fyc.plugins import PluginHost, load_plugins
 
 METHOD = "fyc"
 _log = logging.getLogger(__name__)
-_DTYPES = {
+_FLOAT_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_EXACT_TYPES = {
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.int16: "I16",
     torch.int32: "I32",
     torch.int64: "I64",
     torch.bool: "BOOL",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
 }
 
 
@@ -74,22 +80,34 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         self, model: PreTrainedModel, checkpoint_files: list[str] | None = None, **kwargs: Any
     ) -> None:
         del kwargs
-        host = load_plugins()
-        self._artifact = artifact = _artifact_of(checkpoint_files)
+        self._artifact = artifact = _artifact_of(checkpoint_files, model.config.name_or_path)
         _check_class(model, artifact)
+        with refusing(artifact.path):
+            self._rebuild(model, artifact, load_plugins())
+
+    def _rebuild(self, model: PreTrainedModel, artifact: Artifact, host: PluginHost) -> None:
+        """Make the skeleton one that has a place for every stored tensor."""
         self._graphs = read_graphs(artifact)
         source = ir.trace_model(model, is_leaf=host.trace_leaf, opaque="keep")
         self._changed = changed_structures(source, artifact)
         _check_plugins(artifact, host)
         gone = replace_modules(model, artifact.manifest.replaced, host)
         self._initializers = _initialize_as_before(model, gone)
+        stored = artifact.tensors()
+        _take_stored_types(model, artifact, stored)
+        _check_aliases(model, artifact)
         _add_guard_axis(model, artifact)
-        _check_shapes(model, artifact)
+        _check_shapes(model, artifact, stored)
         _forget_ties(model, artifact.manifest.aliases)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         del kwargs
-        artifact = self._artifact
+        with refusing(self._artifact.path):
+            self._bind(model, self._artifact)
+        return model
+
+    def _bind(self, model: PreTrainedModel, artifact: Artifact) -> None:
+        """Share what is tied, and make the blocks run their graphs."""
         for owner in self._initializers:
             del owner._init_weights
         guard = artifact.manifest.guard.name
@@ -97,24 +115,86 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         for alias, name in artifact.manifest.aliases.items():
             set_tensor(model, alias, get_tensor(model, name))
         bind_blocks(model, self._graphs)
+        made_with = artifact.manifest.versions.get("transformers")
         if self._changed:
-            _log.warning("transformers changed since this artifact was made; comparing with its stored sample")
+            _log.warning(
+                "transformers computes %d blocks in another way than version %s, which made this artifact; "
+                "comparing with its stored sample",
+                len(self._changed),
+                made_with,
+            )
+        # Modules that are one node of a graph may have changed too, which no structure shows.
+        if self._changed or made_with != transformers.__version__:
             check_numerically(model, artifact, self._changed)
-        return model
 
 
-def _artifact_of(checkpoint_files: list[str] | None) -> Artifact:
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Whatever an artifact's files make go wrong is an ArtifactError: nothing in them is to be trusted.
+
+    Raises:
+        ArtifactError: FYC-A06 instead of any exception that is not fyc's own.
+        ResourceError: FYC-S02 when memory ran out.
+    """
+    try:
+        yield
+    except FycError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ResourceError("FYC-S02", "not enough memory to load the model", where=str(folder)) from error
+        raise ArtifactError(
+            "FYC-A06",
+            "the artifact cannot be loaded",
+            where=str(folder),
+            why=f"{type(error).__name__}: {error}"[:500],
+            next="the artifact was changed, or a plugin or transformers has another version: convert the model again",
+        ) from error
+
+
+def _artifact_of(checkpoint_files: list[str] | None, source: str) -> Artifact:
+    """The verified artifact that the weight files belong to; they must be the listed ones, in the folder asked for."""
     if not checkpoint_files:
         raise ArtifactError("FYC-A03", "the artifact has no weight files")
-    folder = Path(checkpoint_files[0]).parent
-    artifact = open_artifact(folder)
+    files = [Path(file) for file in checkpoint_files]
+    artifact = open_artifact(source if Path(source).is_dir() else files[0].parent)
     artifact.verify()
-    unknown = {Path(file).name for file in checkpoint_files} - artifact.manifest.files.keys()
-    if unknown:
-        raise ArtifactError(
-            "FYC-A07", "a weight file is not listed in fyc.json", where=str(folder / min(unknown)), next="remove it"
-        )
+    for file in files:
+        inside = file.is_file() and file.parent.resolve() == artifact.path.resolve()
+        if not inside or file.name not in artifact.manifest.files:
+            raise ArtifactError(
+                "FYC-A07",
+                "a weight file is not part of the artifact",
+                where=str(file),
+                why="the index of the shards or config.json names it, fyc.json does not list it",
+                next="convert the model again",
+            )
     return artifact
+
+
+def _take_stored_types(model: PreTrainedModel, artifact: Artifact, stored: Mapping[str, StoredTensor]) -> None:
+    """Give the passes' floating-point tensors the type they were stored in; the model's own follows the override.
+
+    A constructor that names no type would take the one that transformers sets while it builds the model.
+    """
+    own = _FLOATS[artifact.manifest.dtype]
+    for path in artifact.manifest.replaced:
+        for name, tensor in persistent_tensors(model.get_submodule(path)):
+            found = stored.get(f"{path}.{name}")
+            if found is None or not tensor.is_floating_point() or found.dtype not in _FLOAT_TYPES:
+                continue
+            dtype = model.dtype if found.dtype == own else _FLOAT_TYPES[found.dtype]
+            if tensor.dtype != dtype:
+                set_tensor(model, f"{path}.{name}", tensor.detach().to(dtype))
+
+
+def _check_aliases(model: PreTrainedModel, artifact: Artifact) -> None:
+    for alias, name in artifact.manifest.aliases.items():
+        a, b = get_tensor(model, alias), get_tensor(model, name)
+        if name in artifact.manifest.aliases or a.shape != b.shape or a.dtype != b.dtype:
+            raise ArtifactError(
+                "FYC-A06", "two tensors cannot be one", where=f"{alias}, {name}", why=f"{a.shape} and {b.shape}"
+            )
 
 
 def _check_plugins(artifact: Artifact, host: PluginHost) -> None:
@@ -149,9 +229,8 @@ def _add_guard_axis(model: PreTrainedModel, artifact: Artifact) -> None:
     set_tensor(model, guard.name, plain.detach().unsqueeze(0))
 
 
-def _check_shapes(model: PreTrainedModel, artifact: Artifact) -> None:
+def _check_shapes(model: PreTrainedModel, artifact: Artifact, stored: Mapping[str, StoredTensor]) -> None:
     """Compare the skeleton with the shard headers before a byte of weights is read."""
-    stored = artifact.tensors()
     aliases = artifact.manifest.aliases
     wanted = {name: tensor for name, tensor in persistent_tensors(model) if name not in aliases}
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - stored.keys())]
@@ -160,7 +239,7 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact) -> None:
         tensor, found = wanted[name], stored[name]
         if tuple(tensor.shape) != found.shape:
             problems.append(f"{name} has shape {list(found.shape)}, the model wants {list(tensor.shape)}")
-        elif not tensor.is_floating_point() and _DTYPES.get(tensor.dtype) != found.dtype:
+        elif not _same_kind(tensor.dtype, found.dtype):
             problems.append(f"{name} has dtype {found.dtype}, the model wants {tensor.dtype}")
     if problems:
         raise ArtifactError(
@@ -170,6 +249,11 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact) -> None:
             why="; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""),
             next="the artifact was changed: convert the model again",
         )
+
+
+def _same_kind(wanted: torch.dtype, found: str) -> bool:
+    """Whether a stored type may become the wanted one: exactly this type, or any for the usual floating-point ones."""
+    return found in _FLOAT_TYPES if wanted in _FLOAT_TYPES.values() else _EXACT_TYPES.get(wanted) == found
 
 
 def _initialize_as_before(model: PreTrainedModel, gone: Mapping[str, nn.Module]) -> list[PreTrainedModel]:

@@ -108,9 +108,19 @@ def set_tensor(root: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def get_tensor(root: nn.Module, name: str) -> Tensor:
-    """The parameter or buffer of this name."""
+    """The parameter or buffer of this name.
+
+    Raises:
+        ArtifactError: FYC-A06 when there is none.
+    """
     path, _, leaf = name.rpartition(".")
-    tensor: Tensor = getattr(root.get_submodule(path), leaf)
+    try:
+        module = root.get_submodule(path)
+    except AttributeError as error:
+        raise ArtifactError("FYC-A06", f"the model has no tensor {name}", where=name, why=str(error)) from error
+    tensor = module._parameters.get(leaf, module._buffers.get(leaf))
+    if tensor is None:
+        raise ArtifactError("FYC-A06", f"the model has no tensor {name}", where=name)
     return tensor
 
 
