@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,14 +38,15 @@ def test_help_imports_neither_torch_nor_any_plugin(install, arguments):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_help_answers_in_a_fifth_of_a_second(install):
+def test_help_takes_a_fifth_of_a_second_of_cpu_time(install):
     install("fyc-heavy", {"heavy": TORCH_AT_THE_TOP})
     install("fyc-heavy-command", {"heavy-command": TORCH_AT_THE_TOP}, group="fyc.commands")
     times = []
-    while len(times) < 20 and min(times, default=1.0) >= 0.2:  # other work on the machine only makes it slower
-        start = time.perf_counter()
+    while len(times) < 10 and min(times, default=1.0) >= 0.2:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([script(), "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.2, times
 
 
