@@ -43,7 +43,8 @@ class LinearGroup:
         nodes: their calls, in execution order.
         paths: their module paths in the block, in the same order.
         role: `qkv` feeds attention; `attn_out` reads its result; `gate_up` two products of an MLP that are multiplied,
-            `up` a plain first MLP layer, `down` the layer after either; `other`, also when the layers differ in role.
+            `up` a plain first MLP layer, `down` the layer after either; `other` for none of these and for more than
+            one of them (attention and MLP that read the same value). A layer without a role takes its group's.
         norm: path of the norm module that produces the input, None if something else does.
     """
 
@@ -111,11 +112,13 @@ class _Flow:
     def __init__(self, graph: fx.Graph, linears: dict[fx.Node, fx.Node], module: nn.Module) -> None:
         self.linears, self.module = linears, module
         self.cores = {node for node in graph.nodes if self._is_attention(node)}
+        # Written-out attention: the values meet the weights in a product after the softmax.
+        self.cores |= {n for core in self.cores for n in self._after(core) if n.target in _MATMULS}
         self.sources = {node: self._before(node) for node in linears}
         self.downs = {node: group for node in linears if (group := self._mlp_before(node)) is not None}
 
     def role(self, nodes: list[fx.Node]) -> Role:
-        roles = {self._role(node) for node in nodes}
+        roles = {self._role(node) for node in nodes} - {"other"}
         return roles.pop() if len(roles) == 1 else "other"
 
     def _role(self, node: fx.Node) -> Role:
