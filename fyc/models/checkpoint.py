@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from fyc.cache import file_digest
 from fyc.errors import ModelError
 from fyc.models.folder import missing_tensor, read_architecture, read_config, read_infos, unsupported
-from fyc.models.names import NameMatch, match_names, tied_aliases
+from fyc.models.names import Merge, NameMatch, match_names, tied_aliases
 from fyc.models.safetensors_file import CHUNK, TensorInfo, check_finite, read_tensor
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ class Checkpoint:
         config: the model's configuration.
         architecture: name of the model class in transformers, for example `LlamaForCausalLM`.
         tensors: every tensor the model loads, by its name in the model's state dict. A tied tensor is listed once.
+        stored: every tensor of the files, by its name there.
         files: the weight files.
-        streaming: whether tensors can be read one by one. If not, their names or shapes have to be converted, and the
-            first read loads the whole model.
+        merges: how tensors are made that are stored in another form (the experts of a mixture, one by one).
+        streaming: whether tensors can be read one by one. If not, the first read loads the whole model.
         unused: stored tensors that the model has no place for.
         computed: tensors that are not stored and that transformers computes.
         untied: whether the configuration ties tensors that the files store with different values.
@@ -54,7 +55,9 @@ class Checkpoint:
     config: PreTrainedConfig
     architecture: str
     tensors: Mapping[str, TensorInfo]
+    stored: Mapping[str, TensorInfo]
     files: tuple[Path, ...]
+    merges: Mapping[str, Merge]
     streaming: bool
     unused: tuple[str, ...]
     computed: tuple[str, ...]
@@ -98,16 +101,23 @@ class Checkpoint:
                 raise missing_tensor(self.folder, name)
         if not self.streaming:
             return {name: _converted(self._whole[name], dtype, device) for name in wanted}
-        places = sorted(((self.tensors[name], name) for name in wanted), key=lambda item: _place(item[0]))
+        read = self._read_stored({name: self.tensors[name] for name in wanted if name not in self.merges}, dtype)
+        for merge in dict.fromkeys(self.merges[name] for name in wanted if name in self.merges):
+            sources = {name: self.stored[name] for name, _ in merge.sources}
+            read |= merge.run(self._read_stored(sources, dtype))
+        return {name: read[name].to(device) for name in wanted}
+
+    def _read_stored(self, infos: Mapping[str, TensorInfo], dtype: torch.dtype | None) -> dict[str, Tensor]:
+        places = sorted(((info, name) for name, info in infos.items()), key=lambda item: _place(item[0]))
         read: dict[str, Tensor] = {}
         for file, group in groupby(places, key=lambda item: item[0].file):
             try:
                 with file.open("rb", buffering=0) as stream:
                     for info, name in group:
-                        read[name] = read_tensor(stream, info, dtype).to(device)
+                        read[name] = read_tensor(stream, info, dtype)
             except OSError as error:
                 raise _unreadable(file, error) from error
-        return {name: read[name] for name in wanted}
+        return read
 
     def digest(self) -> str:
         """SHA-256, in hex, over the names and bytes of config.json and all weight files."""
@@ -148,11 +158,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     _check_shapes(model, tensors, folder, match)
     if match.missing:
         raise missing_tensor(folder, match.missing[0], len(match.missing))
-    untied = match.renames_only and _stored_untied(model, match, infos)
+    untied = match.streaming and _stored_untied(model, match, infos)
     aliases = {} if untied else tied_aliases(model)
     kept = {name: info for name, info in tensors.items() if name not in aliases}
+    merges = {name: merge for name, (merge, _) in match.merged.items()}
     return Checkpoint(
-        folder, config, architecture, kept, files, match.renames_only, match.unused, match.computed, untied
+        folder, config, architecture, kept, infos, files, merges, match.streaming, match.unused, match.computed, untied
     )
 
 
@@ -185,13 +196,16 @@ def _keep_float32(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def _model_tensors(model: PreTrainedModel, match: NameMatch, infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    if not match.renames_only:
+    if not match.streaming:
         return {
             name: TensorInfo(Path(), name, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
             for name, tensor in model.state_dict().items()
             if name not in match.computed
         }
     found = {name: infos[stored] for name, stored in match.stored.items()}
+    for name, (merge, shape) in match.merged.items():
+        first = infos[merge.sources[0][0]]
+        found[name] = TensorInfo(first.file, name, first.dtype, tuple(shape), 0, shape.numel() * first.dtype.itemsize)
     # A tied pair may be stored under either name; the model knows it under the canonical one.
     for name, canonical in tied_aliases(model).items():
         if name in found and canonical not in found:
@@ -200,7 +214,7 @@ def _model_tensors(model: PreTrainedModel, match: NameMatch, infos: Mapping[str,
 
 
 def _check_shapes(model: PreTrainedModel, tensors: Mapping[str, TensorInfo], folder: Path, match: NameMatch) -> None:
-    if not match.renames_only:
+    if not match.streaming:
         return
     for name, expected in model.state_dict().items():
         if name in tensors and tensors[name].shape != tuple(expected.shape):

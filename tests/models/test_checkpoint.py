@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from zoo import GROUPED, SMALL, Tensors, assert_equal, reference_of, tiny
 
 from fyc.errors import ModelError
-from fyc.models import Checkpoint, load_plain, load_tokenizer, materialize, read_checkpoint, skeleton
+from fyc.models import Checkpoint, load_plain, load_tokenizer, materialize, names, read_checkpoint, skeleton
 
 
 def save(model: PreTrainedModel, folder: Path, change: Callable[[Tensors], Tensors] = lambda tensors: tensors) -> Path:
@@ -112,19 +112,54 @@ def test_a_tied_tensor_stored_twice(tmp_path: Path, different: bool) -> None:
     assert skeleton(checkpoint).config.tie_word_embeddings is not different
 
 
-@pytest.mark.parametrize("family", ["Mixtral", "Qwen2Moe"])
-def test_checkpoints_whose_tensors_must_be_merged_are_loaded_whole(tmp_path: Path, family: str) -> None:
+def save_mixture(folder: Path, family: str = "Mixtral") -> Path:
     experts = {"num_local_experts": 4, "num_experts": 4, "moe_intermediate_size": 16}
     config = getattr(transformers, f"{family}Config")(**GROUPED, **experts)
     torch.manual_seed(0)
-    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path)
-    checkpoint = assert_loads(tmp_path)
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(folder, max_shard_size="20KB")
+    return folder
+
+
+@pytest.mark.parametrize("family", ["Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe"])
+def test_experts_that_are_stored_one_by_one_are_merged(tmp_path: Path, family: str) -> None:
+    checkpoint = assert_loads(save_mixture(tmp_path, family))
+    assert checkpoint.streaming
+    name = "model.layers.1.mlp.experts.down_proj"
+    expected = getattr(transformers, f"{family}ForCausalLM").from_pretrained(tmp_path).state_dict()[name]
+    assert checkpoint.tensors[name].shape == expected.shape
+    read = checkpoint.read([name], dtype=torch.bfloat16)[name]
+    assert torch.equal(read, expected.bfloat16())
+
+
+def test_a_missing_expert_is_noticed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**GROUPED, num_local_experts=4))
+
+    def less(tensors: Tensors) -> Tensors:
+        return {
+            name: tensor for name, tensor in tensors.items() if "layers.1" not in name or "experts.2.w2" not in name
+        }
+
+    with pytest.raises(ModelError, match=r"FYC-M05.*layers\.1\.mlp\.experts\.down_proj"):
+        read_checkpoint(save(model, tmp_path, less))
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no merge could be done on its own."""
+    monkeypatch.setattr(names, "_planned", lambda merges, infos: None if merges else {})
+
+
+@pytest.mark.usefixtures("whole")
+def test_what_cannot_be_merged_alone_is_loaded_whole(tmp_path: Path) -> None:
+    checkpoint = assert_loads(save_mixture(tmp_path))
     assert not checkpoint.streaming
-    read = checkpoint.read(["model.layers.0.mlp.experts.down_proj"], dtype=torch.bfloat16)
-    assert read["model.layers.0.mlp.experts.down_proj"].dtype == torch.bfloat16
+    name = "model.layers.0.mlp.experts.down_proj"
+    assert checkpoint.read([name], dtype=torch.bfloat16)[name].dtype == torch.bfloat16
 
 
-def test_merged_checkpoints_are_checked_too(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("whole")
+def test_what_is_loaded_whole_is_checked_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**GROUPED, num_local_experts=2))
 
