@@ -60,41 +60,9 @@ class Artifact:
         Args:
             weights: whether the weight shards are read too; without them this takes milliseconds.
         """
-        found: list[ArtifactError] = []
-        root = self.path.resolve()
-        for name, expected in sorted(self.manifest.files.items()):
-            path = self.path / name
-            if not path.is_file():
-                found.append(
-                    ArtifactError(
-                        "FYC-A03",
-                        "a file of the artifact is missing",
-                        where=str(path),
-                        next="restore the file, or convert the model again",
-                    )
-                )
-            elif path.resolve() != root / name:
-                found.append(
-                    ArtifactError(
-                        "FYC-A07",
-                        "a file of the artifact is a symbolic link",
-                        where=str(path),
-                        why="what it points to is not part of the artifact",
-                        next="copy the artifact with its links followed (cp -rL)",
-                    )
-                )
-            elif not weights and name in self.weight_files:
-                continue
-            elif sha256_file(path) != expected:
-                found.append(
-                    ArtifactError(
-                        "FYC-A02",
-                        "a file of the artifact was changed",
-                        where=str(path),
-                        why="its sha256 differs from the one in fyc.json",
-                        next="restore the file, or convert the model again",
-                    )
-                )
+        names = sorted(self.manifest.files)
+        checked = [self._problem(name, content=weights or name not in self.weight_files) for name in names]
+        found = [problem for problem in checked if problem is not None]
         for name in self._unlisted():
             found.append(
                 ArtifactError(
@@ -106,6 +74,33 @@ class Artifact:
                 )
             )
         return found
+
+    def _problem(self, name: str, *, content: bool) -> ArtifactError | None:
+        path = self.path / name
+        if not path.is_file():
+            advice = "restore the file, or convert the model again"
+            return ArtifactError("FYC-A03", "a file of the artifact is missing", where=str(path), next=advice)
+        if path.resolve() != self.path.resolve() / name:
+            return ArtifactError(
+                "FYC-A07",
+                "a file of the artifact is a symbolic link",
+                where=str(path),
+                why="what it points to is not part of the artifact",
+                next="copy the artifact with its links followed (cp -rL)",
+            )
+        try:
+            changed = content and sha256_file(path) != self.manifest.files[name]
+        except OSError as error:
+            return ArtifactError("FYC-A03", "a file of the artifact cannot be read", where=str(path), why=str(error))
+        if changed:
+            return ArtifactError(
+                "FYC-A02",
+                "a file of the artifact was changed",
+                where=str(path),
+                why="its sha256 differs from the one in fyc.json",
+                next="restore the file, or convert the model again",
+            )
+        return None
 
     def verify(self, *, weights: bool = True) -> None:
         """Check every hash.

@@ -270,9 +270,13 @@ def toy_model(folder: Path, family: str = "llama", **config: Any) -> Path:
     return folder
 
 
-@functools.cache
 def model(family: str = "llama") -> Path:
     """The folder of a toy model, made once a process: do not change it."""
+    return _model(family)
+
+
+@functools.cache
+def _model(family: str) -> Path:
     return toy_model(scratch() / family, family)
 
 
@@ -301,10 +305,14 @@ def toy_plan(folder: Path, output: Path, *passes: str, host: PluginHost | None =
     return prepare(parse_recipe(recipe_text(folder, *passes, **options)), host=host or toy_host(), output=output)
 
 
-@functools.cache
 def artifact(family: str = "llama", *passes: str) -> Artifact:
     """An artifact made once a process: do not change it, `copied` gives one to change."""
-    return convert(toy_plan(model(family), scratch() / f"{family}-artifact", *(passes or ("toy-rows",))))
+    return _artifact(family, passes or ("toy-rows",))
+
+
+@functools.cache
+def _artifact(family: str, passes: tuple[str, ...]) -> Artifact:
+    return convert(toy_plan(model(family), scratch() / f"{family}-artifact", *passes))
 
 
 def copied(made: Artifact, folder: Path) -> Path:
