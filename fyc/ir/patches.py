@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ _MASK_MODULE = "transformers.masking_utils"
 
 # One trace at a time: the patches are global. Other threads that call modules meanwhile are let through.
 _LOCK = threading.RLock()
+_MISSING = object()
 
 
 @contextmanager
@@ -43,9 +44,8 @@ def tracing(tracer: ValueTracer) -> Iterator[None]:
         return tracer.active and threading.get_ident() == owner
 
     def patch(holder: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = vars(holder)[name]
-        saved.append((holder, name, original))
-        setattr(holder, name, make(original))
+        saved.append((holder, name, vars(holder).get(name, _MISSING)))
+        setattr(holder, name, make(vars(holder).get(name, isinstance)))
 
     with _LOCK:
         try:
@@ -56,31 +56,49 @@ def tracing(tracer: ValueTracer) -> Iterator[None]:
             for name in _FACTORY_NAMES:
                 patch(torch, name, lambda f: _recorded(f, tracer, live, always=True))
             patch(torch, "finfo", lambda f: _finfo(f, tracer, live))
-            for module, name in _model_functions(tracer.root):
-                function = vars(module)[name]
-                if function.__module__ == _MASK_MODULE:
-                    patch(module, name, lambda f: _mask(f, tracer, live))
-                else:
-                    patch(module, name, lambda f: _recorded(f, tracer, live, always=False))
+            patch(torch, "is_tensor", lambda f: lambda x: _isinstance(x, Tensor))
+            for file in _model_files(tracer.root):
+                patch(file, "isinstance", lambda f: _isinstance)
+                for name, function in _model_functions(file):
+                    if function.__module__ == _MASK_MODULE:
+                        patch(file, name, lambda f: _mask(f, tracer, live))
+                    else:
+                        patch(file, name, lambda f: _recorded(f, tracer, live, always=False))
             yield
         finally:
             for holder, name, original in reversed(saved):
-                setattr(holder, name, original)
+                if original is _MISSING:
+                    delattr(holder, name)
+                else:
+                    setattr(holder, name, original)
 
 
-def _model_functions(root: nn.Module) -> list[tuple[ModuleType, str]]:
-    """Mask builders and rotary functions in the modeling files of the root's modules."""
-    files = {base.__module__ for m in root.modules() for base in type(m).__mro__}
+def _model_files(root: nn.Module) -> list[ModuleType]:
+    """The python modules that define the classes of the root's modules and their bases, except torch's."""
+    names = {base.__module__ for m in root.modules() for base in type(m).__mro__}
+    return [sys.modules[n] for n in sorted(names) if not n.startswith(("torch", "builtins")) and n in sys.modules]
+
+
+def _model_functions(file: ModuleType) -> list[tuple[str, Any]]:
+    """Mask builders and rotary functions among the globals of a modeling file."""
     found = []
-    for file in sorted(f for f in files if not f.startswith(("torch", "builtins"))):
-        module = sys.modules.get(file)
-        for name, value in vars(module).items() if module is not None else ():
-            if not callable(value) or isinstance(value, type):
-                continue
+    for name, value in vars(file).items():
+        if callable(value) and not isinstance(value, type):
             is_mask = getattr(value, "__module__", "") == _MASK_MODULE and name.startswith("create_")
             if is_mask or (ROTARY.match(name) and _is_allowed(value)):
-                found.append((module, name))
-    return found  # type: ignore[return-value]
+                found.append((name, value))
+    return found
+
+
+def _isinstance(item: Any, kind: Any) -> bool:
+    """`isinstance` as modeling files see it: a proxy is what it stands for.
+
+    A proxy whose `__class__` said so would do without this, but C++ code believes `__class__`, too, and crashes.
+    """
+    if type(item) is ValueProxy:
+        kinds = kind if isinstance(kind, tuple) else get_args(kind) or (kind,)
+        return any(isinstance(k, type) and issubclass(item.fyc_type, k) for k in kinds) or isinstance(item, kind)
+    return isinstance(item, kind)
 
 
 def _is_allowed(function: Any) -> bool:

@@ -35,9 +35,9 @@ class ValueProxy(fx.Proxy):
         """The value this proxy stands for."""
         return self.node.meta["val"]
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        # Model code asks isinstance(x, torch.Tensor), isinstance(shape, tuple), isinstance(cache, EncoderDecoderCache).
+    @property
+    def fyc_type(self) -> type:
+        """The type of the value, for model code that asks `isinstance`."""
         value = self.node.meta["val"]
         return value.stands_for if isinstance(value, CacheValue) else type(value)
 

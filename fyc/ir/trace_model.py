@@ -232,10 +232,10 @@ def _use_no_cache(model: nn.Module) -> None:
 
 
 def _named_outputs(result: Any) -> dict[str, Any]:
-    if isinstance(result, Tensor):
+    if type(result) is ValueProxy and isinstance(result.fyc_value, Tensor):
         return {"output": result}
     items = result.items() if hasattr(result, "items") else ((str(i), v) for i, v in enumerate(result))
-    return {name: value for name, value in items if isinstance(value, Tensor)}
+    return {name: v for name, v in items if type(v) is ValueProxy and isinstance(v.fyc_value, Tensor)}
 
 
 def _pattern(value: Any) -> Any:

@@ -48,7 +48,6 @@ DECODERS = [
 ]
 ENCODERS = [
     arch("modernbert", USUAL, masked=True, local_attention=6),
-    arch("deberta-v2", PLAIN, masked=True),
     arch("mpnet", PLAIN, masked=True),
     arch("megatron-bert", PLAIN, masked=True),
 ]
