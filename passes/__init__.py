@@ -1,0 +1,1 @@
+"""Conversion passes that come with fyc, one package each."""
