@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 OUT = Path("out")
+MODEL = "asset:smollm2-135m"
 TEXT = "asset:wikipedia-evaluation"
 #: 32 windows of 512 tokens; docs/benchmarks.md has the figures for 50,000 tokens and more.
 TOKENS = "16352"
@@ -61,14 +62,13 @@ def megabytes(size: int) -> str:
 def main() -> None:
     """Fetch, convert twice, evaluate, generate."""
     started = time.monotonic()
-    model = fyc("assets", "fetch", "smollm2-135m").strip()
     for name in ("demo", "demo-naive"):
         shutil.rmtree(OUT / name, ignore_errors=True)
     ours, naive = str(OUT / "demo"), str(OUT / "demo-naive")
-    fyc("convert", "flatten-w8a8", "--model", model, "-o", ours)
+    fyc("convert", "flatten-w8a8", "--model", MODEL, "-o", ours)
     settings = [part for key, value in NAIVE.items() for part in ("--set", f"{key}={value}")]
-    fyc("convert", "flatten-w8a8", "--model", model, "-o", naive, *settings)
-    converted = evaluate(ours, "--against", model)
+    fyc("convert", "flatten-w8a8", "--model", MODEL, "-o", naive, *settings)
+    converted = evaluate(ours, "--against", MODEL)
     rounded = evaluate(naive)
     facts = fyc_json("inspect", ours)
     answer = fyc("generate", ours, "--chat", "--prompt", QUESTION, "--max-new-tokens", "24")

@@ -16,7 +16,7 @@ class ModelSource(Protocol):
 
     Attributes:
         name: unique name.
-        priority: sources with a higher one are asked first. Built in: gguf 30, folder 20, hub 10.
+        priority: sources with a higher one are asked first. Built in: asset 40, gguf 30, folder 20, hub 10.
     """
 
     name: str

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from fyc_plugins.model_sources import FolderSource, GgufSource, HubSource
+from fyc_plugins.model_sources import AssetSource, FolderSource, GgufSource, HubSource, asset
 
 from fyc.errors import ModelError, ResourceError, UserError
 from fyc.models import ModelSource, load_plain, load_tokenizer, open_checkpoint, open_folder
 
-SOURCES: list[ModelSource] = [HubSource(), FolderSource(), GgufSource()]
+SOURCES: list[ModelSource] = [HubSource(), FolderSource(), AssetSource(), GgufSource()]
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,7 @@ def test_they_keep_to_the_protocol() -> None:
 @pytest.mark.parametrize(
     ("source", "name"),
     [
+        ("asset:smollm2-135m", "asset"),
         ("model.gguf", "gguf"),
         ("a/b/model.GGUF", "gguf"),
         ("./here", "folder"),
@@ -81,7 +82,7 @@ def test_a_folder_has_no_revision(tmp_path: Path) -> None:
 def test_something_nobody_knows() -> None:
     with pytest.raises(ModelError, match="FYC-M01") as caught:
         opened("what is this?")
-    assert "folder, gguf, hub" in caught.value.why
+    assert "asset, folder, gguf, hub" in caught.value.why
 
 
 def test_the_hub_s_local_cache_is_enough(tiny_model: Path, tmp_path: Path) -> None:
@@ -247,6 +248,29 @@ def test_a_gguf_file_that_lacks_a_tensor(source_model: transformers.LlamaForCaus
     with pytest.raises(ModelError, match="FYC-M05") as caught:
         opened(str(path))
     assert "model.layers.1.mlp.up_proj.weight" in caught.value.why
+
+
+def test_a_model_asset(source_model: transformers.LlamaForCausalLM, tmp_path: Path, monkeypatch: Any) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", source_model)
+    asked = []
+
+    def fetched(name: str, *, offline: bool) -> Path:
+        asked.append((name, offline))
+        return path
+
+    monkeypatch.setattr(asset, "fetch", fetched)
+    folder = opened("asset:smollm2-135m", offline=True)
+    assert asked == [("smollm2-135m", True)]
+    assert torch.equal(load_plain(folder).model.norm.weight, source_model.model.norm.weight)
+    with pytest.raises(UserError, match="FYC-R09"):
+        opened("asset:smollm2-135m", revision="main")
+
+
+def test_assets_that_are_no_models() -> None:
+    with pytest.raises(ModelError, match=r"FYC-M01.*is a text"):
+        opened("asset:lee")
+    with pytest.raises(UserError, match="FYC-D01"):
+        opened("asset:smollm")
 
 
 def test_a_gguf_file_that_is_not_there() -> None:
