@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -11,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fyc.errors import ArtifactError
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MAX_HEADER = 100 * 2**20
+#: Bytes of one value, by safetensors' names of types.
+_SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,15 +115,17 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """Names, dtypes and shapes in a safetensors file, without reading its tensors.
 
     Raises:
-        ArtifactError: FYC-A02 when the header is damaged.
+        ArtifactError: FYC-A02 when the header is damaged or does not describe the bytes that follow it.
     """
     try:
+        size = path.stat().st_size
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(_MAX_HEADER, path.stat().st_size):
+            if length > min(_MAX_HEADER, size):
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
+        _check_layout(header, size - 8 - length)
         return {
             name: StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path.name) for name, entry in header.items()
         }
@@ -129,3 +137,18 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             why=f"its header cannot be read: {error}",
             next="restore the file, or convert the model again",
         ) from error
+
+
+def _check_layout(header: Mapping[str, Any], size: int) -> None:
+    """Make sure that the tensors fill the file, one after the other, as their shapes say."""
+    position = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        numbers = [begin, end, *entry["shape"]]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError(f"shape or offsets of {name!r} are not valid")
+        if begin != position or end - begin != math.prod(entry["shape"]) * _SIZES[entry["dtype"]]:
+            raise ValueError(f"the bytes of {name!r} are not where its shape says")
+        position = end
+    if position != size:
+        raise ValueError(f"it describes {position} bytes, {size} follow")

@@ -17,9 +17,18 @@ NAME = "fyc.json"
 MAX_BYTES = 64 * 2**20
 
 _MAX_NAME = 512
+_MAX_DEPTH = 64
+#: Endings of files that an artifact never holds, because reading them can mean to execute them.
+_CODE = (".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?")
 _PATH = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*(\._?[A-Za-z0-9][A-Za-z0-9_]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _file_name(text: str) -> str:
+    if not is_file_name(text):
+        raise ValueError(f"not a file name inside an artifact: {text[:80]!r}")
+    return text
 
 
 def _matches(pattern: re.Pattern[str], kind: str) -> AfterValidator:
@@ -33,7 +42,7 @@ def _matches(pattern: re.Pattern[str], kind: str) -> AfterValidator:
 
 def is_file_name(text: str) -> bool:
     """Whether a manifest can list a file of this name."""
-    return len(text) <= _MAX_NAME and _FILE.fullmatch(text) is not None
+    return len(text) <= _MAX_NAME and _FILE.fullmatch(text) is not None and not text.endswith(_CODE)
 
 
 def is_module_path(text: object) -> bool:
@@ -41,7 +50,7 @@ def is_module_path(text: object) -> bool:
     return isinstance(text, str) and len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None
 
 
-FileName = Annotated[str, _matches(_FILE, "file name inside the artifact")]
+FileName = Annotated[str, AfterValidator(_file_name)]
 ModulePath = Annotated[str, _matches(_PATH, "module path")]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Sha256 = Annotated[str, _matches(_SHA256, "sha256")]
@@ -163,6 +172,8 @@ def read_manifest(folder: Path) -> Manifest:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ArtifactError("FYC-A07", f"{NAME} is not valid JSON", where=str(path), why=str(error)) from error
+    if _deeper(data, _MAX_DEPTH):
+        raise ArtifactError("FYC-A07", f"{NAME} was refused", where=str(path), why="it is nested too deeply")
     schema = data.get("schema") if isinstance(data, dict) else None
     if type(schema) is not int or schema != SCHEMA:
         raise ArtifactError(
@@ -194,3 +205,15 @@ def read_manifest(folder: Path) -> Manifest:
                 why=f"the graph {block.graph} of {block.path} is not among the files, so it has no hash",
             )
     return manifest
+
+
+def _deeper(data: Any, limit: int) -> bool:
+    """Whether a nest of lists and dicts has more than `limit` levels."""
+    level = [data]
+    for _ in range(limit):
+        level = [inner for item in level if isinstance(item, dict | list) for inner in _items(item)]
+    return bool(level)
+
+
+def _items(item: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(item.values()) if isinstance(item, dict) else item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ from fyc.errors import ArtifactError, TraceError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from fyc.plugins import PluginHost
+
+_log = logging.getLogger(__name__)
 
 SAMPLES = "graphs/samples.safetensors"
 #: Relative L2 difference of a block's output that still counts as the same, by the type it computes in.
@@ -65,14 +70,19 @@ def bind_blocks(model: nn.Module, graphs: dict[str, ir.BlockGraph]) -> None:
             ) from error
 
 
-def changed_structures(source: ir.ModelGraph, artifact: Artifact) -> list[str]:
-    """Paths of blocks whose code in the installed transformers differs from what the artifact was made with."""
-    changed = []
-    for entry in artifact.manifest.blocks:
-        graph = source.blocks.get(entry.path)
-        if graph is None or graph.source_digest != entry.source_digest:
-            changed.append(entry.path)
-    return changed
+def changed_structures(model: PreTrainedModel, host: PluginHost, artifact: Artifact) -> list[str]:
+    """Paths of blocks whose code in the installed transformers differs from what the artifact was made with.
+
+    All of them, when the installed code cannot be traced any more.
+    """
+    blocks = artifact.manifest.blocks
+    try:
+        source = ir.trace_model(model, is_leaf=host.trace_leaf, opaque="keep").blocks
+    except TraceError as error:
+        _log.warning("the model's code in the installed transformers cannot be traced: %s", error)
+        source = {}
+    found = {path: graph.source_digest for path, graph in source.items()}
+    return [entry.path for entry in blocks if found.get(entry.path) != entry.source_digest]
 
 
 def check_numerically(model: PreTrainedModel, artifact: Artifact, changed: list[str]) -> None:

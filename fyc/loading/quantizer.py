@@ -25,7 +25,6 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from fyc import ir
 from fyc.artifact import Artifact, StoredTensor, open_artifact
 from fyc.errors import ArtifactError, FycError, ResourceError, is_out_of_memory
 from fyc.loading.bind import bind_blocks, changed_structures, check_numerically, read_graphs
@@ -88,8 +87,7 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
     def _rebuild(self, model: PreTrainedModel, artifact: Artifact, host: PluginHost) -> None:
         """Make the skeleton one that has a place for every stored tensor."""
         self._graphs = read_graphs(artifact)
-        source = ir.trace_model(model, is_leaf=host.trace_leaf, opaque="keep")
-        self._changed = changed_structures(source, artifact)
+        self._changed = changed_structures(model, host, artifact)
         _check_plugins(artifact, host)
         gone = replace_modules(model, artifact.manifest.replaced, host)
         self._initializers = _initialize_as_before(model, gone)
