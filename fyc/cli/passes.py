@@ -55,7 +55,7 @@ def show(
     """Explain a pass: its options, and what it requires and leaves."""
     from fyc.cli.runtime import print_json
     from fyc.plugins import load_plugins
-    from fyc.ui.tables import show_pairs, show_table
+    from fyc.ui.tables import option_text, show_pairs, show_table
 
     host = load_plugins()
     cls = host.pass_class(name)
@@ -67,7 +67,10 @@ def show(
     show_pairs({key: content[key] for key in ("requires", "produces", "removes", "conflicts", "modules")})
     if content["options"]:
         typer.echo("")
-        rows = [(o["name"], o["type"], o["default"], o["description"]) for o in content["options"]]
+        rows = [
+            (o["name"], o["type"], "must be given" if o["required"] else option_text(o["default"]), o["description"])
+            for o in content["options"]
+        ]
         show_table(("option", "type", "default", "meaning"), rows)
     if cls.__doc__:
         import inspect

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from fyc.ui.tables import cell_text, show_pairs, show_table
+from fyc.ui.tables import cell_text, option_text, show_pairs, show_table
 from fyc.ui.text import human_bytes
 
 
@@ -29,7 +29,7 @@ def show_plan(plan: Mapping[str, Any]) -> None:
     for number, entry in enumerate(plan["passes"]):
         typer.echo(f"\npass {number}: {entry['use']} ({entry['distribution']})")
         for name, value in entry["options"].items():
-            typer.echo(f"  {name}: {cell_text(value)}")
+            typer.echo(f"  {name}: {option_text(value)}")
         modules = entry["modules"]
         typer.echo(f"  {len(modules)} modules: {', '.join(_brief(modules))}")
     for finding in plan["findings"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,13 @@ def show_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
     for name, value in pairs.items():
         table.add_row(Text(name), Text(cell_text(value)))
     _print(table, title)
+
+
+def option_text(value: Any) -> str:
+    """An option's value as a recipe spells it: `true`, `null`, `[a, b]`."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(option_text, value))}]"
+    return str(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _print(table: Table, title: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fyc.ui.tables import cell_text, show_table
+from fyc.ui.tables import cell_text, option_text, show_table
 from fyc.ui.text import closest, did_you_mean, human_bytes, human_seconds
 
 
@@ -55,6 +55,14 @@ def test_did_you_mean_lists_names_when_nothing_is_close():
 )
 def test_cells(value, text):
     assert cell_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "null"), (True, "true"), (0.5, "0.5"), ([1, "a"], "[1, a]"), ("x", "x"), ({"a": 1}, '{"a": 1}')],
+)
+def test_options_look_as_in_a_recipe(value, text):
+    assert option_text(value) == text
 
 
 def test_a_table_in_a_pipe_is_plain_lines_of_any_width(capsys):
