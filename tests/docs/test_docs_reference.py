@@ -144,3 +144,14 @@ def test_facts_at_the_start_are_documented() -> None:
     initial = re.findall(r"`([a-z-]+)`", inspect.getsource(passes).split("#: Facts about")[1].split("Fact = str")[0])
     assert initial
     assert all(f"`{fact}`" in read(DOCS / "writing-a-pass.md") for fact in initial)
+
+
+def test_quoted_messages_are_the_programs_own() -> None:
+    """The table of common mistakes quotes error messages; their words must stand in the code."""
+    table = sections(DOCS / "writing-a-pass.md")["Common mistakes"]
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "fyc").rglob("*.py")))
+    quotes = re.findall(r"^\| (?:FYC-\w+ )?`([^`]+)`", table, re.MULTILINE)
+    parts = [part.strip() for quote in quotes for part in quote.split("...") if len(part.strip()) > 4]
+    assert len(parts) >= 8
+    known = {"it requires calibration": "it requires {', '.join(missing)}", "defines fyc_": "defines `{name}`"}
+    assert [part for part in parts if known.get(part, part) not in code] == []
