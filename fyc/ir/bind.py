@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from fyc.errors import ArtifactError
+from fyc.errors import ArtifactError, TraceError
 from fyc.ir import ops
 from fyc.ir.block_graph import BlockGraph
 
@@ -39,14 +39,24 @@ def bind(layer: nn.Module, graph: BlockGraph) -> None:
 
 
 def unbind(layer: nn.Module) -> None:
-    """Give the layer its own class back."""
+    """Give the layer its own class back.
+
+    Raises:
+        TraceError: FYC-G07 when something else (FSDP, for example) changed the layer's class after `bind`.
+    """
     if is_bound(layer):
+        if "_fyc_base" not in vars(type(layer)):
+            raise TraceError(
+                "FYC-G07",
+                f"the class of {type(layer).__name__} was changed after fyc had bound it",
+                next="bind and unbind before wrapping the model",
+            )
         layer.__class__ = vars(type(layer))["_fyc_base"]
 
 
 def is_bound(layer: nn.Module) -> bool:
     """Whether `bind` changed this layer."""
-    return "_fyc_base" in vars(type(layer))
+    return hasattr(type(layer), "_fyc_base")
 
 
 def bound_graph(layer: nn.Module) -> BlockGraph:

@@ -33,11 +33,18 @@ def fetch(module: nn.Module, path: str) -> Any:
     return value
 
 
+def lookup(node: fx.Node, module: nn.Module, env: dict[str, Any]) -> Any:
+    """The value of a node; attributes need not be in `env`."""
+    if node.op == "get_attr" and node.name not in env:
+        return fetch(module, str(node.target))
+    return env[node.name]
+
+
 def evaluate(node: fx.Node, module: nn.Module, env: dict[str, Any]) -> Any:
     """Compute one node from the values in `env` (by node name)."""
 
     def load(argument: Any) -> Any:
-        return fx.node.map_arg(argument, lambda n: env[n.name])
+        return fx.node.map_arg(argument, lambda n: lookup(n, module, env))
 
     if node.op == "get_attr":
         return fetch(module, str(node.target))

@@ -122,6 +122,8 @@ class ModelGraph:
         state.output = interpreter.run(nodes[begin:stop], model, state.values, interpreter.last_uses(nodes))
         if stop == len(nodes):
             state.values.clear()
+        for name in [name for name, value in state.values.items() if isinstance(value, nn.Module)]:
+            del state.values[name]
 
 
 def block_calls(graph: fx.Graph, blocks: set[str]) -> list[BlockCall]:

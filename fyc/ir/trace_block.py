@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fyc.errors import TraceError
-from fyc.ir import allowlist, ops, refusals
+from fyc.errors import ArtifactError, TraceError
+from fyc.ir import allowlist, ops, refusals, serialize
 from fyc.ir.absent import without
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue
@@ -106,7 +106,8 @@ def trace_block(layer: nn.Module, call: Call) -> BlockTrace:
 
 
 def _checked(attempt: _Attempt) -> BlockTrace:
-    """The trace, once it is known to hold without masks, without caches, and for both values of `use_cache`."""
+    """The trace, once it is known to hold without masks and caches and for both values of `use_cache`, and to be
+    storable."""
     layer = attempt.layer
     if attempt.masks:
         without_masks = attempt.variant(absent=attempt.masks)
@@ -123,6 +124,10 @@ def _checked(attempt: _Attempt) -> BlockTrace:
         if flipped is None or not attempt.equals(flipped):
             raise _refusal("its argument use_cache", layer)
         drop_guard(attempt.tracer.graph, "use_cache")
+    try:
+        serialize.to_json(attempt.tracer.graph)
+    except ArtifactError as error:
+        raise refusals.construct(f"(root) at {type(layer).__module__}", f"{error.where}: {error.why}") from error
     return attempt.result()
 
 

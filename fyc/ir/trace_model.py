@@ -17,6 +17,7 @@ from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue, EncoderDecoderCacheValue
 from fyc.ir.digest import digest
 from fyc.ir.model_graph import ALWAYS_INPUTS, OPTIONAL_INPUTS, ModelGraph, block_calls
+from fyc.ir.order import reorder
 from fyc.ir.proxy import ValueProxy
 from fyc.ir.trace_block import Call, retrace_block, trace_block
 from fyc.ir.tracer import LeafRule, ValueTracer, new_graph
@@ -115,7 +116,7 @@ class Retracer:
         graph, *others = [self.trace(names, phase) for phase in self.phases]
         if any(digest(graph, ignore_dropout=True) != digest(other, ignore_dropout=True) for other in others):
             raise refusals.sizes(f"the model's graph {_DEPENDS}")
-        return graph
+        return reorder(graph)
 
     def trace(self, names: frozenset[str], phase: Phase) -> fx.Graph:
         """The model graph for the inputs `names` at the sizes of `phase`."""

@@ -115,6 +115,11 @@ class MaskOnly(LlamaDecoderLayer):
         return super().forward(hidden_states, attention_mask=attention_mask, **kwargs)
 
 
+class TupleDefault(LlamaDecoderLayer):
+    def forward(self, hidden_states: Tensor, scales: Any = (1.0, 2.0), **kwargs: Any) -> Tensor:
+        return super().forward(hidden_states * scales[0], **kwargs)
+
+
 class Foreign(LlamaMLP):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.fft.fft(x).real)
@@ -157,6 +162,12 @@ def test_refusals_of_what_is_no_part_of_the_graph(cls: type[nn.Module], part: st
         trace_model(changed(cls, part))
     assert raised.value.code == "FYC-G05"
     assert "model.layers.0" in f"{raised.value.what} {raised.value.where}"
+
+
+def test_a_graph_that_could_not_be_stored_is_refused_at_once() -> None:
+    with pytest.raises(TraceError, match="scales: the default of an input is a plain value") as raised:
+        trace_model(changed(TupleDefault, ""))
+    assert raised.value.code == "FYC-G02"
 
 
 @pytest.mark.parametrize("cls", [BranchOnData, Threshold, Stateful], ids=lambda c: c.__name__)
@@ -309,19 +320,21 @@ from tiny_models import ALL, build
 from fyc.ir import trace_model
 for name in ("bert", "gemma3_text", "gpt2"):
     arch = next(arch for arch in ALL if arch.name == name)
-    print(*[block.digest for block in trace_model(build(arch)).blocks.values()])
+    graph = trace_model(build(arch))
+    print(*[block.digest for block in graph.blocks.values()], *[node.name for node in graph.graph.nodes])
 """
 
 
-def test_digests_are_equal_across_processes() -> None:
+def test_digests_and_names_are_equal_across_processes() -> None:
     """Trap (f): the stored hash of a structure must be the same on another day."""
     folder = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _DIGESTS, folder]
     there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    here = [b.digest for arch in (BERT, GEMMA3, GPT2) for b in trace_model(build(arch)).blocks.values()]
-    assert there == here
-    assert len(set(here)) == 4
+    graphs = [trace_model(build(arch)) for arch in (BERT, GEMMA3, GPT2)]
+    here = [(*[b.digest for b in g.blocks.values()], *[n.name for n in g.graph.nodes]) for g in graphs]
+    assert there == [word for words in here for word in words]
+    assert len({word for word in there if len(word) == 64}) == 4
 
 
 def test_digest_ignores_names_but_nothing_else() -> None:
