@@ -64,7 +64,8 @@ def search_grids(
     weights = rows / rows.sum()
     for scale in _steps(float(largest.amax()), bits, headroom):
         base, gains, channels = _gains(sample, weights, largest, scale, max(budgets), bits, split, headroom)
-        base, gains = base * importance, gains * importance[channels]
+        # In float64: what is left is the small difference of large sums.
+        base, gains = (base * importance).double(), (gains * importance[channels]).double()
         total = float(base.sum())
         # A digit can only be added after the ones before it, so it never ranks before them.
         values, order = gains.cummin(0).values.flatten().sort(descending=True, stable=True)
