@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+import io
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +16,8 @@ from fyc.errors import ModelError, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_log = logging.getLogger(__name__)
 
 #: Files that people put beside a model and that belong to it.
 BESIDE = ("README*", "LICENSE*", "LICENCE*", "NOTICE*")
@@ -91,12 +96,14 @@ def _load(path: Path) -> tuple[PreTrainedModel, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    noise = io.StringIO()  # a progress bar that transformers' own switch does not turn off
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True,
-            quantization_config=GgufConfig(dequantize=True), output_loading_info=True,
-        )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        with contextlib.redirect_stderr(noise):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True,
+                quantization_config=GgufConfig(dequantize=True), output_loading_info=True,
+            )  # fmt: skip
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     except MemoryError:
         raise
     except Exception as error:
@@ -104,6 +111,7 @@ def _load(path: Path) -> tuple[PreTrainedModel, Any]:
             "FYC-M05", "transformers cannot load this GGUF file", where=str(path),
             why=f"{type(error).__name__}: {error}", next="use the model's original safetensors checkpoint",
         ) from error  # fmt: skip
+    _log.debug("transformers said: %s", noise.getvalue())
     if report["missing_keys"]:
         raise _incomplete(path, f"missing: {', '.join(sorted(report['missing_keys']))}")
     return model, tokenizer
