@@ -28,6 +28,7 @@ from fyc.artifact import (
     write_tensors,
     write_text,
 )
+from fyc.engine.guard import RESUME, guarded
 from fyc.engine.live import LiveModel
 from fyc.engine.plots import draw_modules
 from fyc.engine.prepare import RunPlan
@@ -35,6 +36,7 @@ from fyc.engine.report import report_text
 from fyc.errors import PassError
 from fyc.ir import BlockGraph
 from fyc.loading.bind import SAMPLES, TOLERANCE
+from fyc.passes import Pass
 from fyc.recipe import versions
 
 if TYPE_CHECKING:
@@ -202,11 +204,20 @@ def _passes(plan: RunPlan, live: LiveModel, names: list[str]) -> list[PassEntry]
                 version=pass_plan.pass_.version,
                 distribution=pass_plan.distribution,
                 options=pass_plan.pass_.options.model_dump(mode="json"),
-                metrics=pass_plan.pass_.summarize(metrics),
+                metrics=_summary(pass_plan.pass_, metrics),
                 notes=list(dict.fromkeys(note for result in results for note in result["notes"])),
             )
         )
     return entries
+
+
+def _summary(pass_: Pass[Any], metrics: list[dict[str, float]]) -> dict[str, float]:
+    def summarize() -> dict[str, float]:
+        summary = {name: float(value) for name, value in pass_.summarize(metrics).items()}
+        json.dumps(summary, allow_nan=False)
+        return summary
+
+    return guarded(pass_, summarize, dict, "its metrics", advice=RESUME)
 
 
 def _modules(plan: RunPlan, live: LiveModel, names: list[str]) -> list[ModuleEntry]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fyc.artifact import Replacement, is_module_path
 from fyc.errors import PassError
 from fyc.loading.rebuild import persistent_tensors
-from fyc.passes import Pass
+from fyc.passes import FycModule, Pass
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -88,6 +88,28 @@ def check_attributes(
                 raise _left(pass_, "a changed attribute in a module", path, why)
 
 
+def rebuildable(pass_: Pass[Any], path: str, module: FycModule) -> dict[str, Any]:
+    """The module's configuration, once it has been shown that it builds a module with the same tensors again.
+
+    Raises:
+        PassError: FYC-X03 when it does not.
+    """
+    try:
+        config = dict(module.config())
+        json.dumps(config, allow_nan=False)
+        with torch.device("meta"):
+            twin = type(module)(**config)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise _left(pass_, f"a {type(module).__name__} that its config() cannot build again", path, why) from error
+    found, wanted = _shapes(twin), _shapes(module)
+    if found != wanted:
+        name = min(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+        why = f"{name} would have the shape {found.get(name)} instead of {wanted.get(name)}"
+        raise _left(pass_, f"a {type(module).__name__} that its config() builds otherwise", path, why)
+    return config
+
+
 def check_report(pass_: Pass[Any], data: Mapping[str, Any], where: str) -> None:
     """Refuse a result that the manifest could not hold.
 
@@ -123,6 +145,10 @@ def _check_buffers(pass_: Pass[Any], path: str, module: nn.Module) -> None:
         if name not in stored:
             why = "loading could not fill it: make it persistent, or compute it in `forward`"
             raise _left(pass_, "a buffer that is not stored", f"{path}.{name}", why)
+
+
+def _shapes(module: nn.Module) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in persistent_tensors(module)}
 
 
 def _wanted(

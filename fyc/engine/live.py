@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fyc import ir
 from fyc.artifact import Replacement
-from fyc.engine.leavings import check_attributes, check_report, check_tensors, same_class, within
+from fyc.engine.leavings import check_attributes, check_report, check_tensors, rebuildable, same_class, within
 from fyc.engine.prepare import RunPlan
 from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
@@ -179,7 +179,8 @@ def _replacements(
 
 def _replacement(pass_: Pass[Any], path: str, module: FycModule, before: Mapping[str, Replacement]) -> Replacement:
     old = before.get(path)
-    name, config = type(module).__name__, module.config()
+    name = type(module).__name__
+    config = rebuildable(pass_, path, module)
     if old is not None and old.cls == name and old.config == config:
         return old
     if type(module) not in pass_.modules:

@@ -14,6 +14,7 @@ import torch
 from fyc import ir
 from fyc.artifact import is_file_name
 from fyc.artifact.manifest import Dtype
+from fyc.engine.guard import guarded
 from fyc.engine.order import check_order
 from fyc.engine.units import Unit, units_of
 from fyc.engine.workspace import check_output
@@ -280,7 +281,8 @@ def _pass_plan(
         )
     view = ModelView(model, graph, patterns.selects)
     registered = host.passes[pass_.name]
-    targets = pass_.targets(view)
+    targets = guarded(pass_, lambda: dict(pass_.targets(view)), dict, "its targets")
+    findings = guarded(pass_, lambda: tuple(pass_.check(view)), tuple, "its check")
     if not targets:
         raise RecipeError(
             "FYC-R04",
@@ -289,9 +291,7 @@ def _pass_plan(
             why="no module that it handles is selected",
             next="change `include`/`exclude`, or drop the pass",
         )
-    return PassPlan(
-        pass_, f"{registered.distribution} {registered.version}", patterns, dict(targets), tuple(pass_.check(view))
-    )
+    return PassPlan(pass_, f"{registered.distribution} {registered.version}", patterns, targets, findings)
 
 
 def _refuse_errors(plan: RunPlan) -> None:

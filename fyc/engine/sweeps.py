@@ -16,13 +16,14 @@ from torch import Tensor
 from fyc.artifact.nested import pack
 from fyc.engine.context import Context, seeded_generator
 from fyc.engine.dump import dump_block
+from fyc.engine.guard import RESUME, guarded
 from fyc.engine.live import OUTER, SOURCE, LiveModel, release_unused
 from fyc.engine.prepare import RunPlan
 from fyc.engine.progress import Progress
 from fyc.engine.streams import BranchScores, Stream, middle_modules, runner, score_branches, stored_call
 from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
-from fyc.errors import FycError, PassError, TraceError, is_disk_full, is_out_of_memory
+from fyc.errors import PassError, TraceError
 from fyc.loading.rebuild import persistent_tensors, shared_tensors
 from fyc.passes import Block, Outer, PassResult, Survey
 from fyc.ui.events import EventSink
@@ -230,22 +231,14 @@ class Sweeper:
     def _guarded(
         self, action: Callable[[], _T], kind: type[_T], where: str, ctx: Context, block: Block | None = None
     ) -> _T:
-        """Run a pass's own code; whatever it raises becomes a PassError that names the pass and the place.
-
-        What the machine does to it (no memory, no disk) stays what it is.
-        """
+        """Run the pass's own code; the plugins hear of what goes wrong in a block."""
         pass_ = self.plan.passes[self.position].pass_
-        try:
-            result = action()
-            if not isinstance(result, kind):
-                raise TypeError(f"it returned {type(result).__name__} instead of {kind.__name__}")
-        except Exception as error:
+
+        def tell(error: Exception) -> None:
             if block is not None:
                 self.plan.host.hook.fyc_on_pass_error(pass_=pass_, block=block, error=error, ctx=ctx)
-            if isinstance(error, FycError) or is_out_of_memory(error) or is_disk_full(error):
-                raise
-            raise _failed(pass_.name, where, error) from error
-        return result
+
+        return guarded(pass_, action, kind, where, advice=RESUME, on_error=tell)
 
     def context(self, path: str, plan: Mapping[str, Any], model: PreTrainedModel) -> Context:
         """The context of a block, or of the outer model (path "")."""
@@ -289,13 +282,3 @@ def _lint(name: str, block: Block) -> None:
             why=f"{error.what}; {error.why}" if error.why else error.what,
             next="report this to the author of the pass; --dump-ir shows the graph before and after",
         ) from error
-
-
-def _failed(name: str, where: str, error: Exception) -> PassError:
-    return PassError(
-        "FYC-X01",
-        f"the pass {name!r} failed",
-        where=where,
-        why=f"{type(error).__name__}: {error}",
-        next="--debug shows the traceback; finished blocks are kept: --resume continues after a repair",
-    )
