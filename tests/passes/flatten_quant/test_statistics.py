@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import torch
+from fyc_passes.flatten_quant.histogram import histogram_divergence
+from fyc_passes.flatten_quant.statistics import SAMPLE_ROWS, InputStatistics, Moments
+
+
+def test_statistics_equal_those_of_all_rows_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(900, 7, generator=generator) + 3, torch.rand(900, generator=generator)
+    statistics = InputStatistics(7, generator)
+    for rows, part in zip(x.split(250), weights.split(250), strict=True):
+        statistics.add(rows, part)
+    mean = (weights[:, None] * x).sum(0) / weights.sum()
+    assert torch.allclose(statistics.mean, mean, rtol=1e-5)
+    assert torch.allclose(statistics.largest(mean), (x - mean).abs().amax(0), rtol=1e-5)
+    moment = (weights[:, None] * (x - mean).square()).sum(0) / weights.sum()
+    assert torch.allclose(statistics.second_moment(mean), moment, rtol=1e-3)
+    assert torch.equal(statistics.sample, x)
+    assert torch.equal(statistics.sample_weights, weights)
+
+
+def test_the_sample_is_bounded_and_drawn_from_everywhere() -> None:
+    statistics = InputStatistics(2, torch.Generator().manual_seed(0))
+    for start in range(0, 8 * SAMPLE_ROWS, 512):
+        rows = torch.arange(start, start + 512, dtype=torch.float32)
+        statistics.add(rows[:, None].expand(-1, 2), rows)
+    assert statistics.sample.shape == (SAMPLE_ROWS, 2)
+    assert torch.equal(statistics.sample[:, 0], statistics.sample_weights)
+    quarters = torch.histc(statistics.sample[:, 0], 4, 0, 8 * SAMPLE_ROWS)
+    assert bool((quarters > SAMPLE_ROWS / 6).all())
+
+
+def test_shift_and_factors_come_first() -> None:
+    shift, factors = torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.5])
+    statistics = InputStatistics(2, torch.Generator().manual_seed(0), shift, factors)
+    statistics.add(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16), torch.ones(1))
+    assert statistics.sample.tolist() == [[4.0, 2.0]]
+    assert statistics.largest().tolist() == [4.0, 2.0]
+
+
+def test_moments_are_those_of_the_quantized_rows() -> None:
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    weights = torch.rand(60, generator=torch.Generator().manual_seed(1))
+    moments = Moments(5, torch.round)
+    for rows, part in zip(x.split(25), weights.split(25), strict=True):
+        moments.add(rows, part)
+    expected = (x.round() * weights[:, None]).T @ x.round() / weights.sum()
+    assert torch.allclose(moments.hessian, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_histogram_divergence_grows_with_the_difference() -> None:
+    x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    assert histogram_divergence(x, x) == 0
+    assert histogram_divergence(torch.ones(3), torch.ones(3)) == 0
+    near, far = histogram_divergence(x, x * 1.02), histogram_divergence(x, x * 1.5)
+    assert 0 < near < far
