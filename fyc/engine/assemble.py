@@ -33,7 +33,7 @@ from fyc.engine.live import LiveModel
 from fyc.engine.plots import draw_modules
 from fyc.engine.prepare import RunPlan
 from fyc.engine.report import report_text
-from fyc.errors import PassError
+from fyc.errors import ModelError, PassError
 from fyc.ir import BlockGraph
 from fyc.loading.bind import SAMPLES, TOLERANCE
 from fyc.passes import Pass
@@ -55,8 +55,18 @@ class Outcome:
     sample_tensors: Mapping[str, Tensor]
 
 
-def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> Manifest:
-    """Write the complete artifact into an empty folder and return its manifest."""
+def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome, source: str) -> Manifest:
+    """Write the complete artifact into an empty folder and return its manifest.
+
+    Args:
+        plan, live, outcome: of the run.
+        folder: where to.
+        source: digest of the source model when the run began.
+
+    Raises:
+        ModelError: FYC-M03 when the source is another one by now.
+        PassError: FYC-X03 when no tensor can guard the artifact; FYC-X01 when a pass cannot sum up its metrics.
+    """
     stage = len(plan.passes) - 1
     names = ["outer", *(live.block_step(stage, unit).path.name for unit in plan.units)]
     stored = {name: live.step(stage, name).data() for name in names}
@@ -74,7 +84,7 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
         source=Source(
             name=plan.recipe.model.source,
             revision=plan.recipe.model.revision,
-            digest=plan.checkpoint.digest(),
+            digest=_source_digest(plan, source),
             size_bytes=plan.source_bytes,
         ),
         passes=_passes(plan, live, names),
@@ -93,6 +103,19 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome) -> 
     manifest = manifest.model_copy(update={"files": files})
     write_text(folder / "fyc.json", manifest.to_text())
     return manifest
+
+
+def _source_digest(plan: RunPlan, began: str) -> str:
+    digest = plan.checkpoint.digest()
+    if digest != began:
+        raise ModelError(
+            "FYC-M03",
+            "the source model changed while it was converted",
+            where=str(plan.checkpoint.folder),
+            why="its digest is not the one that the run began with",
+            next="leave the source alone while it is read; drop this run with `fyc clean` and start again",
+        )
+    return digest
 
 
 def _write_shards(plan: RunPlan, live: LiveModel, folder: Path, names: list[str], stored: Mapping[str, Any]) -> Guard:

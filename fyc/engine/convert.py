@@ -57,9 +57,10 @@ def convert(
     for finding in plan.findings:
         kind = "warning" if finding.level == "warning" else "note"
         events(Event(kind, {"message": finding.message, "where": finding.where}))
-    with _faults(plan.output), workspace.open(plan.fingerprint(), resume=resume):
+    fingerprint = plan.fingerprint()
+    with _faults(plan.output), workspace.open(fingerprint, resume=resume):
         if not workspace.finished:
-            _run(plan, workspace, events, dump_ir, started)
+            _run(plan, workspace, events, dump_ir, fingerprint["source"])
         workspace.remove()
     artifact = open_artifact(plan.output)
     seconds = time.monotonic() - started
@@ -68,13 +69,14 @@ def convert(
     return artifact
 
 
-def _run(plan: RunPlan, workspace: Workspace, events: EventSink, dump: Path | None, started: float) -> None:
+def _run(plan: RunPlan, workspace: Workspace, events: EventSink, dump: Path | None, source: str) -> None:
+    started = time.monotonic()
     live = LiveModel(plan, workspace)
     outcome = _run_passes(plan, workspace, live, events, dump)
     folder = workspace.folder / "artifact"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    assemble(plan, live, folder, outcome)
+    assemble(plan, live, folder, outcome, source)
     write_run_json(folder, _run_data(time.monotonic() - started))
     for name, value in outcome.metrics.items():
         events(Event("metric", {"name": name, "value": value}))
