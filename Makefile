@@ -14,7 +14,7 @@ help:
 	@echo "make demo      convert a real model, print what it cost, generate a sentence (under 10 minutes)"
 	@echo "make lint      ruff, mypy and the import contract"
 	@echo "make format    let ruff format the code"
-	@echo "make bench     the measurements behind docs/benchmarks.md (hours)"
+	@echo "make bench     the measurements behind docs/benchmarks.md; takes hours"
 	@echo "make docs      write the generated pages of the documentation again"
 	@echo "make clean     remove .venv and caches"
 
@@ -47,7 +47,9 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/perplexity.py asset:smollm2-135m
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
