@@ -86,6 +86,7 @@ class Retracer:
         self.parameters = inspect.signature(self.skeleton.forward).parameters
         self.entries: dict[str, _Entry] = {}
         self.by_path: dict[str, _Entry] = {}
+        self.block_error: TraceError | None = None
         self.encoder_decoder = "decoder_input_ids" in self.parameters
         longest = _longest(self.skeleton)
         decode = (1, 8) if "past_key_values" in self.parameters else (7, 0)
@@ -125,7 +126,13 @@ class Retracer:
         call: dict[str, Any] = {n: tracer.placeholder(n, self._example(n, phase)) for n in order}
         if "use_cache" in self.parameters:
             call["use_cache"] = False
-        tracer.record(lambda: _named_outputs(ValueTracer.plain_forward(self.skeleton)(**call)))
+        try:
+            tracer.record(lambda: _named_outputs(ValueTracer.plain_forward(self.skeleton)(**call)))
+        except TraceError as error:
+            if error is self.block_error:
+                raise
+            outside = "this code lies outside the model's blocks: make its module a leaf with the hook fyc_trace_leaf"
+            raise TraceError(error.code, error.what, where=error.where, why=error.why, next=outside) from error
         return tracer.graph
 
     def cache(self, phase: Phase) -> CacheValue:
@@ -165,11 +172,9 @@ class Retracer:
         try:
             trace = trace_block(layer, call)
         except TraceError as error:
-            located = _located(error, path)
-            if self.opaque == "error":
-                raise located from error
+            reason = self._refusal(error, path)
             layer.eval()
-            graph = BlockGraph(new_graph(), opaque=True, reason=str(located))
+            graph = BlockGraph(new_graph(), opaque=True, reason=reason)
             return _Entry(graph, None, {phase.name: _untraced_value(layer, call)})
         finally:
             layer.eval()
@@ -183,14 +188,23 @@ class Retracer:
         layer.train(phase.training)
         try:
             trace = retrace_block(layer, call, entry.way)
+            if digest(trace.graph.graph, ignore_dropout=True) != digest(entry.graph.graph, ignore_dropout=True):
+                raise _difference(entry.graph, trace.graph)
+        except TraceError as error:
+            entry.graph.opaque, entry.graph.reason, entry.way = True, self._refusal(error, path), None
+            layer.eval()
+            return _untraced_value(layer, call)
         finally:
             layer.eval()
-        if digest(trace.graph.graph, ignore_dropout=True) != digest(entry.graph.graph, ignore_dropout=True):
-            error = _difference(entry.graph, trace.graph, path)
-            if self.opaque == "error":
-                raise error
-            entry.graph.opaque, entry.graph.reason, entry.way = True, str(error), None
         return trace.value
+
+    def _refusal(self, error: TraceError, path: str) -> str:
+        """Why the block at `path` stays opaque; raises instead if it may not."""
+        located = _located(error, path)
+        if self.opaque == "error":
+            self.block_error = located
+            raise located from error
+        return str(located)
 
 
 class ModelTracer(ValueTracer):
@@ -267,10 +281,9 @@ def _located(error: TraceError, path: str) -> TraceError:
     return TraceError(error.code, error.what, where=where + at + line, why=error.why, next=error.next)
 
 
-def _difference(first: BlockGraph, second: BlockGraph, path: str) -> TraceError:
+def _difference(first: BlockGraph, second: BlockGraph) -> TraceError:
     reads = zip(first.reads, second.reads, strict=False)
     read = next((a for a, b in reads if (a.what, a.where) != (b.what, b.where) or a.value != b.value), None)
     if read is not None:
-        why = f"{read.what} gives {read.value!r} at {read.where}"
-        return refusals.sizes(f"the graph of {path} {_DEPENDS}", why)
-    return refusals.sizes(f"the graph of {path} {_DEPENDS}, or on the training flag", where=path)
+        return refusals.sizes(f"the block's graph {_DEPENDS}", f"{read.what} gives {read.value!r}", read.where)
+    return refusals.sizes(f"the block's graph {_DEPENDS}, or on the training flag", where="(root)")

@@ -15,7 +15,7 @@ import torch
 from tiny_models import ALL, VOCAB, build, config_of
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP, LlamaModel
 
 from fyc.errors import TraceError
 from fyc.ir import BlockGraph, ModelGraph, bind, find_blocks, trace_model
@@ -125,6 +125,18 @@ class Foreign(LlamaMLP):
         return super().forward(torch.fft.fft(x).real)
 
 
+class ModelItem(LlamaModel):
+    def forward(self, input_ids: Tensor, **kwargs: Any) -> Any:
+        if input_ids.max().item() > 90:
+            input_ids = input_ids % 90
+        return super().forward(input_ids=input_ids, **kwargs)
+
+
+class DecodeOnly(LlamaMLP):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * x.sum().item() if x.shape[1] == 1 else super().forward(x)
+
+
 REFUSED = [
     (BranchOnData, "mlp", "FYC-G01", "if x.sum() > 0", "bool() of a tensor"),
     (Item, "mlp", "FYC-G01", ".item()", "Tensor.item()"),
@@ -133,6 +145,7 @@ REFUSED = [
     (Threshold, "mlp", "FYC-G05", "x.shape[1] > 6", "bool gives False"),
     (Window, "mlp", "FYC-G05", "x.shape[1] < 100", "bool gives True"),
     (Unrolled, "mlp", "FYC-G05", "range(x.shape[0])", "index gives 2"),
+    (DecodeOnly, "mlp", "FYC-G01", "x.sum().item()", "Tensor.item()"),
     (Stateful, "mlp", "FYC-G02", "self.last = x", "state between calls in its attribute `last`"),
     (Foreign, "mlp", "FYC-G02", "torch.fft.fft", "not on the list"),
 ]
@@ -170,7 +183,18 @@ def test_a_graph_that_could_not_be_stored_is_refused_at_once() -> None:
     assert raised.value.code == "FYC-G02"
 
 
-@pytest.mark.parametrize("cls", [BranchOnData, Threshold, Stateful], ids=lambda c: c.__name__)
+def test_refusals_outside_the_blocks_do_not_offer_opaque_blocks() -> None:
+    model = build(LLAMA)
+    model.model.__class__ = ModelItem
+    with pytest.raises(TraceError, match=r"Tensor\.item") as raised:
+        trace_model(model, opaque="keep")
+    assert raised.value.code == "FYC-G01"
+    assert f"model at {__file__}" in raised.value.where
+    assert "outside" in raised.value.next
+    assert "opaque" not in raised.value.next
+
+
+@pytest.mark.parametrize("cls", [BranchOnData, Threshold, Stateful, DecodeOnly], ids=lambda c: c.__name__)
 def test_opaque_blocks_run_as_they_are(cls: type[nn.Module]) -> None:
     model = changed(cls)
     graph = trace_model(model, opaque="keep")
