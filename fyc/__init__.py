@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fyc.passes import Block as Block
     from fyc.passes import Finding as Finding
     from fyc.passes import FycModule as FycModule
+    from fyc.passes import Json as Json
     from fyc.passes import ModelView as ModelView
     from fyc.passes import ModuleReport as ModuleReport
     from fyc.passes import Outer as Outer
@@ -51,6 +52,7 @@ _HOME = {
     "FycError": "fyc.errors",
     "FycModule": "fyc.passes",
     "Interrupted": "fyc.errors",
+    "Json": "fyc.passes",
     "ModelError": "fyc.errors",
     "ModelView": "fyc.passes",
     "ModuleReport": "fyc.passes",

@@ -291,7 +291,7 @@ def _initialize(
 
 def _forget_ties(model: PreTrainedModel, aliases: Mapping[str, str]) -> None:
     """Keep transformers from tying tensors that a pass replaced or untied; what is tied stands in the manifest."""
-    names = {name for name, _ in persistent_tensors(model)}
+    names = {name for name, tensor in persistent_tensors(model) if isinstance(tensor, nn.Parameter)}
     ties = model.all_tied_weights_keys
     for target, source in list(ties.items()):
         tied = aliases.get(target, target) == aliases.get(source, source)

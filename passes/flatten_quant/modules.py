@@ -13,7 +13,7 @@ from fyc_kernels.int_linear import IntWeight, int_linear, pack_int4, unpack_int4
 from fyc_passes.flatten_quant.split import extra_columns
 from torch import Tensor
 
-from fyc.passes import FycModule, Json
+from fyc import FycModule, Json
 
 Granularity = Literal["tensor", "channel"]
 

@@ -8,7 +8,7 @@ from fyc_kernels.flatten_quantize import Split
 from fyc_passes.flatten_quant.weights import Granularity
 from pydantic import Field, model_validator
 
-from fyc.passes import PassOptions
+from fyc import PassOptions
 
 Precision = Literal["int8", "int4", "mixed"]
 

@@ -9,7 +9,7 @@ from fyc_passes.flatten_quant.modules import Int8Embedding, Int8Head
 from fyc_passes.flatten_quant.weights import round_to_grid, weight_scale
 from torch import Tensor, nn
 
-from fyc.passes import ModelView, ModuleReport, Outer
+from fyc import ModelView, ModuleReport, Outer
 
 
 @dataclass(frozen=True)

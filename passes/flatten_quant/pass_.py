@@ -26,7 +26,7 @@ from fyc_passes.flatten_quant.statistics import InputStatistics, Moments, collec
 from fyc_passes.flatten_quant.stored import pack_survey, stored_inputs, unpack_survey
 from torch import nn
 
-from fyc.passes import (
+from fyc import (
     Block,
     Finding,
     ModelView,

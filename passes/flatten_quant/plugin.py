@@ -7,8 +7,7 @@ from typing import Any
 
 from fyc_passes.flatten_quant.pass_ import FlattenQuant
 
-from fyc.hookspecs import hookimpl
-from fyc.passes import Pass
+from fyc import Pass, hookimpl
 
 
 @hookimpl

@@ -9,7 +9,7 @@ import torch
 from fyc_passes.flatten_quant.groups import Group
 from torch import Tensor, fx
 
-from fyc.passes import Block, PassContext
+from fyc import Block, PassContext
 
 #: Rows of each group's input that are kept for the threshold search.
 SAMPLE_ROWS = 1024

@@ -10,7 +10,7 @@ from fyc_passes.flatten_quant.plan import GroupSurvey
 from fyc_passes.flatten_quant.statistics import InputStatistics
 from torch import Tensor
 
-from fyc.passes import Survey
+from fyc import Survey
 
 
 def pack_survey(
