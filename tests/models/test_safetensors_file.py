@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +192,23 @@ def test_a_file_that_shrinks_after_it_was_opened(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with path.open("rb", buffering=0) as stream, pytest.raises(ModelError, match="FYC-M03"):
         read_tensor(stream, infos["t"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_too_little_memory_is_not_taken_for_a_damaged_file(tmp_path: Path) -> None:
+    save_file({"large": torch.zeros(64 << 20, dtype=torch.uint8)}, tmp_path / "a.safetensors")
+    script = f"""
+        import re, resource
+        from pathlib import Path
+        from fyc.models.safetensors_file import read_header, read_tensor
+        path = Path({str(tmp_path / "a.safetensors")!r})
+        used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (used + (32 << 20), resource.RLIM_INFINITY))
+        with path.open("rb", buffering=0) as stream:
+            try:
+                read_tensor(stream, read_header(path)["large"])
+            except MemoryError as error:
+                print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert "67108864 bytes" in done.stdout
