@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fyc import ir
-from fyc.engine.streams import Call, Stream, runner
+from fyc.engine.streams import Call, Stream, all_finite, runner
 from fyc.engine.units import Unit
 from fyc.errors import ModelError, PassError
 from fyc.passes import Block, Survey
@@ -31,6 +31,8 @@ class Context:
     model: nn.Module
     unit: Unit | None = None
     stream: Stream | None = None
+    untouched: Block | None = None
+    """While surveying: the block as it is; observing it computes the outputs that the stream goes on with."""
     reference: Callable[..., Any] | None = None
     """The untouched block: what later calls of one block are fed with while the block is being rewritten."""
     branch_windows: int = 0
@@ -59,7 +61,7 @@ class Context:
         def on_node(node: fx.Node, value: Any) -> None:
             callback = callbacks.get(node.name)
             if callback is not None:
-                if not bool(torch.isfinite(value).all()):
+                if not all_finite(value):
                     raise ModelError(
                         "FYC-M04",
                         "an activation is NaN or infinite",
@@ -68,9 +70,14 @@ class Context:
                     )
                 callback(value)
 
+        outputs = []
         with torch.no_grad():
             for args, kwargs in self.batches():
-                block.graph.run(block.module, args, kwargs, on_node=on_node)
+                output = block.graph.run(block.module, args, kwargs, on_node=on_node)
+                if block is self.untouched:
+                    outputs.append(output)
+        if self.stream is not None:
+            self.stream.computed = outputs
 
     def branch(self, name: str, block: Block) -> None:
         """Run a changed copy of the block on the branch windows and carry the result on."""

@@ -43,6 +43,7 @@ class Stream:
         states: one state a window; empty before `start`.
         kept: the last block's output of each window, if kept.
         losses: mean next-token NLL (nats) of each window, if scored.
+        computed: outputs of the next block, if something ran it on this stream already; `through` takes them.
     """
 
     tokens: Tensor
@@ -50,6 +51,7 @@ class Stream:
     states: list[ir.State] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    computed: list[Any] = field(default_factory=list)
 
     def start(self, graph: ir.ModelGraph, model: PreTrainedModel, device: torch.device) -> None:
         """Run everything before the first block."""
@@ -61,10 +63,11 @@ class Stream:
         """Run all calls of a block; after the model's last block, end as `ending` says."""
         final = graph.calls[-1].index
         with torch.no_grad():
+            ready, self.computed = self.computed, []
             for window, state in enumerate(self.states):
                 for call in unit.calls:
                     args, kwargs = graph.block_inputs(state, call)
-                    output = block(*args, **kwargs)
+                    output = ready[window] if ready else block(*args, **kwargs)
                     _check_finite(output, unit.path)
                     if call != final:
                         graph.advance(model, state, call, output)
@@ -185,8 +188,19 @@ def middle_modules(graph: ir.ModelGraph) -> list[str]:
 
 def _check_finite(output: Any, path: str) -> None:
     tensor = stored_call(output)
-    if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
+    if isinstance(tensor, Tensor) and not all_finite(tensor):
         raise _overflow(f"the output of {path}")
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite.
+
+    NaN and infinity survive a sum, which is far cheaper than looking at every value; a sum that is not finite may also
+    have overflowed, and only then every value is looked at.
+    """
+    if tensor.is_floating_point() and bool(torch.isfinite(tensor.sum(dtype=torch.float32))):
+        return True
+    return bool(torch.isfinite(tensor).all())
 
 
 def _overflow(where: str) -> ModelError:

@@ -170,7 +170,10 @@ class Sweeper:
         step = self._step("survey", f"block-{unit.index:04d}")
         ctx = self.context(unit.path, {}, model)
         ctx.unit, ctx.stream, ctx.branch_windows = unit, stream, pass_.branch_windows()
-        ctx.reference = runner(copy.deepcopy(block)) if len(unit.calls) > 1 else None
+        if len(unit.calls) > 1:
+            ctx.reference = runner(copy.deepcopy(block))
+        else:
+            ctx.untouched = block
         # Branches live in memory only, so a pass that opens some repeats its survey when it is resumed.
         if ctx.branch_windows or not step.done:
 
