@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 
-from toy_fixtures import _toy_plugins  # noqa: F401
+from toy_fixtures import _toy_plugins, traced_once  # noqa: F401

@@ -15,6 +15,7 @@ import fyc
 from fyc.artifact import open_artifact
 from fyc.errors import ArtifactError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 SHARD = "model-00002-of-00004.safetensors"
 
 

@@ -23,6 +23,7 @@ import fyc
 from fyc.artifact import open_artifact
 from fyc.errors import ArtifactError, FycError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 SHARD = "model-00002-of-00004.safetensors"
 INDEX = "model.safetensors.index.json"
 

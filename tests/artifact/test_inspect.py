@@ -12,6 +12,8 @@ import toys
 from fyc.artifact import diff, is_artifact, open_artifact
 from fyc.engine import convert
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 def test_inspect_says_what_was_done_to_each_module() -> None:
     made = toys.artifact("llama", "{use: toy-rows, options: {measure: true}}")

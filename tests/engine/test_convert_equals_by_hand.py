@@ -20,6 +20,7 @@ from fyc.engine import convert
 from fyc.errors import RecipeError
 from fyc.models import load_plain
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 IDS = torch.arange(2, 26).reshape(2, 12)
 CAUSAL = ["llama", "untied", "gpt2", "opt"]
 FAMILIES = list(toys.FAMILIES)

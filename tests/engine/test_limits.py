@@ -29,6 +29,7 @@ from fyc.errors import FycError, ModelError, PassError, RecipeError, ResourceErr
 from fyc.passes import ModuleReport, PassResult
 from fyc.recipe import parse_recipe
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 Usage = namedtuple("Usage", "total used free")
 
 

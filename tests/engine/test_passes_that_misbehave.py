@@ -18,6 +18,8 @@ from fyc.engine.workspace import work_folder
 from fyc.errors import FycError, ModelError, PassError
 from fyc.passes import Block, FycModule, ModuleReport, PassResult, Survey
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 class Doing(fyc.Pass[fyc.PassOptions]):
     """Does what a test wants at the second block, and rounds nothing."""

@@ -22,6 +22,8 @@ from fyc.engine import RunPlan, clean, convert
 from fyc.engine.workspace import work_folder
 from fyc.errors import FycError, Interrupted, RecipeError, ResourceError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @functools.cache
 def small(blocks: int = 2) -> Path:

@@ -21,6 +21,7 @@ from fyc.engine import convert
 from fyc.errors import ArtifactError
 from fyc.models import load_plain
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 IDS = torch.arange(2, 26).reshape(2, 12)
 
 
