@@ -21,7 +21,7 @@ TEXT = "asset:wikipedia-evaluation"
 #: 16 windows of 512 tokens to calibrate on and 16 to evaluate: enough to see the effect within a few minutes.
 #: docs/benchmarks.md has the figures of the recipe as it is shipped, on more than 50,000 tokens.
 TOKENS = "8176"
-SMALL = {"calibration.samples": "16"}
+SMALL = {"calibration.samples": "16", "verify.samples": "4"}
 #: The same pass with everything switched off that makes it more than rounding, and a gate that lets the result pass.
 NAIVE = {
     "passes.0.options.expansion": "0",
