@@ -11,9 +11,13 @@ from torch import Tensor, fx
 
 from fyc import Block, PassContext
 
-#: Rows of each group's input that are kept for the threshold search.
+#: Rows of each group's input that are kept for the threshold search: some drawn evenly, and those that weigh most.
 SAMPLE_ROWS = 1024
+HEAVY_ROWS = 64
 _TINY = 1e-12
+#: How a token's weight grows with the size of the residual stream there. On SmolLM2-135M (W8A8, 16 windows) the
+#: perplexity ratio was 2.27 with 0 and no heavy rows, 1.056 with 1, 1.049 with 1.5 and 1.057 with 2.
+_SIZE_POWER = 1.5
 
 
 class InputStatistics:
@@ -30,8 +34,8 @@ class InputStatistics:
         factors: as given.
         lowest: float32 `[K]`, smallest value.
         highest: float32 `[K]`, largest value.
-        sample: float32 `[R, K]`, rows drawn evenly.
-        sample_weights: float32 `[R]`, how much each row counts.
+        sample: float32 `[R, K]`, rows drawn evenly and the heaviest rows.
+        sample_weights: float32 `[R]`, how much each row counts; a drawn row stands for all the rows it was drawn from.
     """
 
     def __init__(
@@ -42,11 +46,11 @@ class InputStatistics:
         self._weight = 0.0
         self._sum = torch.zeros(channels, dtype=torch.float64)
         self._squares = torch.zeros(channels, dtype=torch.float64)
-        self._keys = torch.empty(0)
+        self._drawn = _Kept(channels, SAMPLE_ROWS)
+        self._heavy = _Kept(channels, HEAVY_ROWS)
+        self._rows = 0
         self.lowest = torch.full((channels,), torch.inf)
         self.highest = torch.full((channels,), -torch.inf)
-        self.sample = torch.empty(0, channels)
-        self.sample_weights = torch.empty(0)
 
     def add(self, x: Tensor, weights: Tensor) -> None:
         """Take in a batch.
@@ -61,12 +65,21 @@ class InputStatistics:
         self._squares += (weights @ x.square()).double()
         self.lowest = torch.minimum(self.lowest, x.amin(0))
         self.highest = torch.maximum(self.highest, x.amax(0))
-        keys = torch.cat([self._keys, torch.rand(len(x), generator=self._generator)])
-        kept = keys.argsort(stable=True)[:SAMPLE_ROWS].sort().values
-        old, new = kept[kept < len(self._keys)], kept[kept >= len(self._keys)] - len(self._keys)
-        self.sample = torch.cat([self.sample[old], x[new]])
-        self.sample_weights = torch.cat([self.sample_weights[old], weights[new]])
-        self._keys = keys[kept]
+        # A model can hang on very few rows (the first token, which others attend to), so the heaviest are never missed.
+        rows, weights = self._heavy.offer(x, weights, weights * x.square().sum(1))
+        self._rows += len(x)
+        self._drawn.offer(rows, weights, torch.rand(len(rows), generator=self._generator))
+
+    @property
+    def sample(self) -> Tensor:
+        """See the class."""
+        return torch.cat([self._drawn.rows, self._heavy.rows])
+
+    @property
+    def sample_weights(self) -> Tensor:
+        """See the class."""
+        stands_for = (self._rows - len(self._heavy.rows)) / max(len(self._drawn.rows), 1)
+        return torch.cat([self._drawn.weights * stands_for, self._heavy.weights])
 
     @property
     def mean(self) -> Tensor:
@@ -84,6 +97,25 @@ class InputStatistics:
         if shift is not None:
             squares = squares - 2 * shift.double() * self._sum / self._weight + shift.double().square()
         return squares.clamp_min(0).float()
+
+
+class _Kept:
+    """The rows with the largest keys out of all that were offered."""
+
+    def __init__(self, channels: int, most: int) -> None:
+        self._most = most
+        self._keys = torch.empty(0)
+        self.rows = torch.empty(0, channels)
+        self.weights = torch.empty(0)
+
+    def offer(self, rows: Tensor, weights: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in the rows that belong here; returns rows and weights of all that do not, old and new."""
+        keys = torch.cat([self._keys, keys])
+        rows, weights = torch.cat([self.rows, rows]), torch.cat([self.weights, weights])
+        order = keys.argsort(descending=True, stable=True)
+        kept, rest = order[: self._most].sort().values, order[self._most :].sort().values
+        self._keys, self.rows, self.weights = keys[kept], rows[kept], weights[kept]
+        return rows[rest], weights[rest]
 
 
 class Moments:
@@ -124,9 +156,9 @@ def collect(
 ) -> None:
     """Run the block over the calibration text and feed each group's inputs to its taker.
 
-    An error that is added to the residual stream matters in proportion to that stream's size at its token, because a
-    norm follows. So the rows of groups that write to the stream count by one over the mean square of the block's
-    output; all other rows count the same.
+    Rows count so that the relative error of a token counts by a power of the size h of the residual stream at that
+    token: tokens where it is huge (attention sinks) are few, but all others depend on them. An error that is added to
+    the stream is relative to its size, so the rows of groups that write to the stream count by h^2 less than others.
 
     Args:
         block: the block.
@@ -150,16 +182,20 @@ def collect(
         return callback
 
     def finish(value: Tensor) -> None:
-        sizes = value.reshape(-1, value.shape[-1]).cpu().float().square().mean(1)
+        sizes = value.reshape(-1, value.shape[-1]).cpu().float().square().mean(1).sqrt().clamp_min(_TINY)
         for group in groups:
             rows = pending.pop(group.name)
-            weighted = group.residual and len(sizes) == len(rows)
-            takers[group.name].add(rows, 1 / sizes.clamp_min(_TINY) if weighted else torch.ones(len(rows)))
+            weights = _row_weights(sizes, group) if len(sizes) == len(rows) else torch.ones(len(rows))
+            takers[group.name].add(rows, weights)
 
     watch: dict[fx.Node | str, Callable[[Tensor], None]] = {group.input: take(group.name) for group in groups}
     if result is not None:
         watch[result] = finish
     ctx.observe(block, watch)
+
+
+def _row_weights(sizes: Tensor, group: Group) -> Tensor:
+    return sizes ** (_SIZE_POWER - 2) if group.residual else sizes**_SIZE_POWER
 
 
 def _result(graph: fx.Graph) -> fx.Node | None:
