@@ -111,5 +111,5 @@ def _refuse_pickle(self: nn.Module, protocol: Any) -> NoReturn:
         "FYC-A08",
         f"a converted {type(self).__name__} cannot be pickled",
         why="pickle would load the original class and silently drop what was done to the block",
-        next="save with fyc.save(model, folder) and load with fyc.load(folder); a state_dict is fine too",
+        next="keep the artifact folder and load it with fyc.load(folder); a state_dict is fine too",
     )
