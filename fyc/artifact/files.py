@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,11 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     file: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * _SIZES[self.dtype]
 
 
 def sha256_file(path: Path) -> str:
@@ -99,8 +104,8 @@ def _system_error(error: Exception, path: Path) -> Exception:
     return OSError(int(found[1]), os.strerror(int(found[1])), str(path))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file into freshly allocated memory.
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file, or some tensors of it, into freshly allocated memory.
 
     The copies matter: a tensor over a mapped file can sit at any alignment, and vectorised kernels may round
     differently for another alignment, which would make a resumed run differ from an undisturbed one.
@@ -108,7 +113,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as stream:
-        return {name: stream.get_tensor(name).clone() for name in stream.keys()}  # noqa: SIM118
+        return {name: stream.get_tensor(name).clone() for name in names or stream.keys()}
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from fyc.artifact import (
     BlockEntry,
-    Guard,
     Manifest,
     ModuleEntry,
     PassEntry,
@@ -22,7 +20,6 @@ from fyc.artifact import (
     Sample,
     Source,
     is_file_name,
-    read_header,
     sha256_file,
     write_json,
     write_tensors,
@@ -33,7 +30,8 @@ from fyc.engine.live import LiveModel
 from fyc.engine.plots import draw_modules
 from fyc.engine.prepare import RunPlan
 from fyc.engine.report import report_text
-from fyc.errors import ModelError, PassError
+from fyc.engine.shards import write_shards
+from fyc.errors import ModelError
 from fyc.ir import BlockGraph
 from fyc.loading.bind import SAMPLES, TOLERANCE
 from fyc.passes import Pass
@@ -70,7 +68,7 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome, sou
     stage = len(plan.passes) - 1
     names = ["outer", *(live.block_step(stage, unit).path.name for unit in plan.units)]
     stored = {name: live.step(stage, name).data() for name in names}
-    guard = _write_shards(plan, live, folder, names, stored)
+    guard = write_shards(plan, {name: live.step(stage, name) for name in names}, stored, folder)
     aliases = _merge(stored, "aliases", str)
     _write_config(plan, folder, aliases)
     graphs = _write_graphs(plan, folder, stored)
@@ -116,57 +114,6 @@ def _source_digest(plan: RunPlan, began: str) -> str:
             next="leave the source alone while it is read; drop this run with `fyc clean` and start again",
         )
     return digest
-
-
-def _write_shards(plan: RunPlan, live: LiveModel, folder: Path, names: list[str], stored: Mapping[str, Any]) -> Guard:
-    stage = len(plan.passes) - 1
-    weight_map: dict[str, str] = {}
-    total = 0
-    guard: Guard | None = None
-    for index, name in enumerate(names):
-        target = folder / f"model-{index + 1:05d}-of-{len(names):05d}.safetensors"
-        source = live.step(stage, name).tensor_file
-        header = read_header(source)
-        chosen = None
-        if guard is None:
-            chosen = _choose_guard(plan, {key: entry.shape for key, entry in header.items()}, stored[name]["replaced"])
-        if chosen is None:
-            _link(source, target)
-        else:
-            tensors = live.step(stage, name).tensors()
-            guard = Guard(name=chosen, shape=list(tensors[chosen].shape))
-            tensors[chosen] = tensors[chosen].unsqueeze(0)
-            write_tensors(target, tensors)
-        weight_map.update(dict.fromkeys(header, target.name))
-        total += target.stat().st_size
-    if guard is None:
-        raise PassError(
-            "FYC-X03",
-            "the model has no plain one-dimensional tensor left that can guard it",
-            why="without one, transformers without fyc would load the artifact as garbage",
-        )
-    index_data = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    write_json(folder / "model.safetensors.index.json", index_data)
-    return guard
-
-
-def _choose_guard(plan: RunPlan, shapes: Mapping[str, tuple[int, ...]], replaced: Mapping[str, Any]) -> str | None:
-    """The first untouched vector of the base model (a norm, say): every class of the architecture loads it."""
-    base = plan.skeleton.base_model_prefix
-    prefix = f"{base}." if hasattr(plan.skeleton, base) else ""
-    floats = {name for name, tensor in plan.skeleton.state_dict().items() if tensor.is_floating_point()}
-    for name in sorted(shapes):
-        inside = any(name.startswith(f"{path}.") for path in replaced)
-        if name.startswith(prefix) and len(shapes[name]) == 1 and name in floats and not inside:
-            return name
-    return None
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _write_config(plan: RunPlan, folder: Path, aliases: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 import fyc
 from fyc import ir
 from fyc.engine import convert
-from fyc.errors import RecipeError
+from fyc.errors import RecipeError, TraceError
 from fyc.models import load_plain
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -328,3 +328,42 @@ def test_a_sharded_checkpoint_gives_the_same_weights(tmp_path: Path) -> None:
     shards = [name for name in whole if name.endswith(".safetensors")]
     assert shards
     assert all(whole[name] == parts[name] for name in shards)
+
+
+def branching(self: Any, x: Tensor) -> Tensor:
+    """An MLP whose code looks at data: it has no single graph."""
+    if float(x.abs().max()) > 1e9:
+        return x
+    return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+@pytest.fixture
+def untraceable(monkeypatch: pytest.MonkeyPatch, traced_once: None) -> None:
+    monkeypatch.undo()  # trace really, and see the new code
+    monkeypatch.syspath_prepend(str(toys.site()))
+    monkeypatch.setattr(transformers.models.llama.modeling_llama.LlamaMLP, "forward", branching)
+
+
+@pytest.mark.usefixtures("untraceable")
+def test_a_block_that_cannot_be_traced_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TraceError) as caught:
+        toys.toy_plan(toys.model(), tmp_path / "out", "toy-round")
+    assert caught.value.exit_code == 3
+    assert "model.layers.0" in caught.value.where
+
+
+@pytest.mark.usefixtures("untraceable")
+def test_an_opaque_block_is_kept_as_it_is_and_reported(tmp_path: Path) -> None:
+    text = toys.recipe_text(toys.model(), "toy-round").replace("model: {", "model: {opaque: keep, ")
+    plan = fyc.engine.prepare(fyc.recipe.parse_recipe(text), host=toys.toy_host(), output=tmp_path / "out")
+    paths = [f"model.layers.{i}" for i in range(3)]
+    assert plan.to_json()["opaque"] == paths
+    assert [finding.where for finding in plan.findings if finding.level == "warning"] == paths
+    events: list[Any] = []
+    made = convert(plan, events=events.append)
+    assert [event.data["where"] for event in events if event.kind == "warning"] == paths
+    assert [(entry.graph, entry.changed) for entry in made.manifest.blocks] == [(None, False)] * 3
+    assert {entry.path for entry in made.manifest.modules} == {"model.embed_tokens", "lm_head"}
+    expected = load_plain(toys.model())
+    expected.lm_head.weight.data = expected.lm_head.weight.data.double().round(decimals=2).float()
+    torch.testing.assert_close(logits(fyc.load(made.path)), logits(expected), rtol=0, atol=0)
