@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,11 +14,17 @@ if TYPE_CHECKING:
     from fyc.recipe.schema import Recipe
 
 PACKAGES = ("fyc", "torch", "transformers", "safetensors", "tokenizers")
+#: Draws the pictures of the report, where it is installed.
+OPTIONAL = ("matplotlib",)
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide an artifact's bytes; imports none of them."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def lock(recipe: Recipe, passes: Sequence[Pass[Any]], host: PluginHost) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from fyc import ir
 @pytest.fixture(autouse=True)
 def _toy_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(toys.site()))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(toys.site()), str(Path(__file__).parent)]))
+    paths = [str(toys.site()), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
 
 
 @pytest.fixture
