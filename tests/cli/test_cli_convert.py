@@ -24,6 +24,8 @@ class Stop(fyc.Pass):
         flag = os.environ["STOP_FLAG"]
         if block.index == 1 and not os.path.exists(flag):
             open(flag, "w").close()
+            # A shell that runs the suite in the background makes it ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.kill(os.getpid(), signal.SIGINT)
         return fyc.PassResult([fyc.ModuleReport(block.path, "seen")])
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 from fyc_passes.flatten_quant.histogram import histogram_divergence
-from fyc_passes.flatten_quant.statistics import SAMPLE_ROWS, InputStatistics, Moments
+from fyc_passes.flatten_quant.statistics import HEAVY_ROWS, SAMPLE_ROWS, InputStatistics, Moments
 
 
 def test_statistics_equal_those_of_all_rows_at_once() -> None:
@@ -16,8 +16,12 @@ def test_statistics_equal_those_of_all_rows_at_once() -> None:
     assert torch.allclose(statistics.largest(mean), (x - mean).abs().amax(0), rtol=1e-5)
     moment = (weights[:, None] * (x - mean).square()).sum(0) / weights.sum()
     assert torch.allclose(statistics.second_moment(mean), moment, rtol=1e-3)
-    assert torch.equal(statistics.sample, x)
-    assert torch.equal(statistics.sample_weights, weights)
+    # Few enough rows are all kept, each with its own weight: the heaviest last.
+    heavy = (weights * x.square().sum(1)).argsort(descending=True)[:HEAVY_ROWS].sort().values
+    drawn = torch.ones(len(x), dtype=torch.bool).index_fill(0, heavy, False)
+    assert torch.equal(statistics.sample.sort(0).values, x.sort(0).values)
+    assert torch.equal(statistics.sample[-HEAVY_ROWS:].sort(0).values, x[heavy].sort(0).values)
+    assert torch.allclose(statistics.sample_weights[:-HEAVY_ROWS].sum(), weights[drawn].sum())
 
 
 def test_the_sample_is_bounded_and_drawn_from_everywhere() -> None:
@@ -25,10 +29,23 @@ def test_the_sample_is_bounded_and_drawn_from_everywhere() -> None:
     for start in range(0, 8 * SAMPLE_ROWS, 512):
         rows = torch.arange(start, start + 512, dtype=torch.float32)
         statistics.add(rows[:, None].expand(-1, 2), rows)
-    assert statistics.sample.shape == (SAMPLE_ROWS, 2)
-    assert torch.equal(statistics.sample[:, 0], statistics.sample_weights)
-    quarters = torch.histc(statistics.sample[:, 0], 4, 0, 8 * SAMPLE_ROWS)
+    assert statistics.sample.shape == (SAMPLE_ROWS + HEAVY_ROWS, 2)
+    stands_for = (8 * SAMPLE_ROWS - HEAVY_ROWS) / SAMPLE_ROWS
+    drawn, heavy = statistics.sample[:SAMPLE_ROWS, 0], statistics.sample[SAMPLE_ROWS:, 0]
+    assert torch.allclose(statistics.sample_weights, torch.cat([drawn * stands_for, heavy]))
+    assert heavy.sort().values.tolist() == list(range(8 * SAMPLE_ROWS - HEAVY_ROWS, 8 * SAMPLE_ROWS))
+    quarters = torch.histc(drawn, 4, 0, 8 * SAMPLE_ROWS)
     assert bool((quarters > SAMPLE_ROWS / 6).all())
+
+
+def test_a_single_heavy_row_is_never_missed() -> None:
+    statistics = InputStatistics(3, torch.Generator().manual_seed(0))
+    for batch in range(20):
+        rows = torch.ones(512, 3)
+        if batch == 7:
+            rows[0] = 1e4
+        statistics.add(rows, torch.ones(512))
+    assert float(statistics.sample.max()) == 1e4
 
 
 def test_shift_and_factors_come_first() -> None:
