@@ -124,3 +124,23 @@ def test_files_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
         os.umask(old)
     modes = {str(path): stat.S_IMODE(path.stat().st_mode) for path in made.path.rglob("*") if path.is_file()}
     assert {name: oct(mode) for name, mode in modes.items() if mode != 0o644} == {}
+
+
+def test_what_draws_the_pictures_is_in_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another matplotlib, or none, gives other bytes: a run cannot be resumed with it."""
+    from importlib import metadata
+
+    from fyc.recipe import lockfile
+
+    original = metadata.version
+    known = {"matplotlib": "3.9.0"}
+    monkeypatch.setattr(lockfile, "version", lambda name: known.get(name) or original(name))
+    assert lockfile.versions()["matplotlib"] == "3.9.0"
+
+    def missing(name: str) -> str:
+        if name == "matplotlib":
+            raise metadata.PackageNotFoundError(name)
+        return original(name)
+
+    monkeypatch.setattr(lockfile, "version", missing)
+    assert "matplotlib" not in lockfile.versions()
