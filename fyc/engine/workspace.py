@@ -118,7 +118,7 @@ class Workspace:
             self.require()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            shutil.rmtree(self._leaving, ignore_errors=True)
+            self.sweep()
             if resume:
                 self._compare(json.loads(self._key.read_bytes()), fingerprint)
             elif self._key.is_file():
@@ -194,8 +194,12 @@ class Workspace:
 
     def remove(self) -> None:
         """Drop everything the run kept; first by one rename, so that a process that dies here leaves no half of it."""
-        shutil.rmtree(self._leaving, ignore_errors=True)
+        self.sweep()
         self.folder.replace(self._leaving)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Drop what a process that died in `remove` has left."""
         shutil.rmtree(self._leaving, ignore_errors=True)
 
 
@@ -211,6 +215,7 @@ def clean(output: Path) -> list[Path]:
         with workspace._locked():
             workspace.remove()
         removed.append(workspace.folder)
+    workspace.sweep()
     rejected = output.with_name(output.name + ".rejected")
     if rejected.is_dir():
         shutil.rmtree(rejected)

@@ -119,7 +119,7 @@ def test_killed_at_random_moments(family: str, tmp_path: Path) -> None:
     while not is_artifact(plan.output) and time.monotonic() - started < 60:
         resume = (work_folder(plan.output) / "fingerprint.json").is_file()
         child = fork(functools.partial(run, plan, resume=resume))
-        time.sleep(moments.uniform(0.02, 0.25) * (1 + kills / 4))
+        time.sleep(moments.uniform(0.005, 0.03) * (1 + kills))
         os.kill(child, signal.SIGKILL)
         kills += wait(child) == -signal.SIGKILL
     resume_until_complete(plan)
@@ -309,6 +309,9 @@ def test_clean_drops_stages_and_the_rejected_artifact(tmp_path: Path) -> None:
     assert set(clean(plan.output)) == {work_folder(plan.output), tmp_path / "out.rejected"}
     assert list(tmp_path.iterdir()) == []
     assert clean(plan.output) == []
+    work_folder(plan.output).with_name(f"{work_folder(plan.output).name}-done").mkdir()
+    clean(plan.output)
+    assert list(tmp_path.iterdir()) == []
     convert(plan)
     assert clean(plan.output) == []
     open_artifact(plan.output).verify()
