@@ -1,4 +1,4 @@
-"""Peak memory (VmHWM) of `fyc convert` on a 2.2 GB bf16 checkpoint of random weights, calibrated with 64 x 512 tokens."""
+"""Peak memory (VmHWM) of `fyc convert` on a random 2.2 GB bf16 checkpoint, calibrated with 64 x 512 tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convert with llm-compressor's W8A8 (SmoothQuant, then GPTQ or rounding) and measure perplexity on given token windows.
+"""Convert with llm-compressor's W8A8 (SmoothQuant, then GPTQ or rounding) and measure perplexity on token windows.
 
 Runs in an environment of its own: pip install torch==2.13.0 llmcompressor. It imports nothing of fyc.
 """
@@ -44,7 +44,9 @@ def main() -> None:
     data = json.loads(arguments.windows.read_text())
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    calibration = Dataset.from_list([{"input_ids": row, "attention_mask": [1] * len(row)} for row in data["calibration"]])
+    calibration = Dataset.from_list(
+        [{"input_ids": row, "attention_mask": [1] * len(row)} for row in data["calibration"]]
+    )
     quantize = {"gptq": GPTQModifier, "nearest": QuantizationModifier}[arguments.rounding]
     recipe = [
         SmoothQuantModifier(smoothing_strength=0.8),
