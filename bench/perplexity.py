@@ -18,7 +18,7 @@ from typing import Any
 FYC = str(Path(sys.executable).with_name("fyc"))
 W8A8 = "flatten-w8a8"
 MIXED = "flatten-mixed"
-_PLAIN = ["smoothing=none", "shift=false", "search=none", "expansion=0", "rounding=nearest"]
+_PLAIN = ["smoothing=none", "shift=false", "search=none", "headroom=1", "expansion=0", "rounding=nearest"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "naive per-tensor W8A8": (W8A8, _PLAIN),
     "flatten-w8a8 (radix, 1 %)": (W8A8, []),

@@ -26,6 +26,7 @@ SMALL = {"calibration.samples": "16", "verify.samples": "4"}
 NAIVE = {
     "passes.0.options.expansion": "0",
     "passes.0.options.search": "none",
+    "passes.0.options.headroom": "1",
     "passes.0.options.smoothing": "none",
     "passes.0.options.shift": "false",
     "passes.0.options.granularity": "tensor",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from fyc_passes.flatten_quant.groups import Group, layer_weight
+from fyc_passes.flatten_quant.magnitudes import Magnitudes
 from fyc_passes.flatten_quant.options import FlattenQuantOptions
 from fyc_passes.flatten_quant.search import ActivationGrid, covering_grid, search_grids
 from fyc_passes.flatten_quant.smooth import STRENGTHS, smoothing_factors
@@ -21,21 +22,25 @@ _GPTQ_LEAVES = 0.5
 
 @dataclass(frozen=True)
 class GroupInputs:
-    """What is known about a group's inputs after shift and smoothing.
+    """What is known about a group's inputs.
 
     Attributes:
         shift: float32 `[K]` subtracted from the raw inputs, or None.
-        factors: float32 `[K]` that they are multiplied with, or None.
-        sample: float32 `[R, K]`.
-        rows: float32 `[R]`, how much each row of the sample counts.
-        largest: float32 `[K]`, largest absolute value on the calibration text.
+        factors: float32 `[K]` that they are multiplied with after that, or None.
+        magnitudes: of the inputs after the shift, before the factors.
+        sample: float32 `[R, K]`, rows after shift and factors.
+        rows: float32 `[R]`, how much each row of the sample counts; they add up to 1.
     """
 
     shift: Tensor | None
     factors: Tensor | None
+    magnitudes: Magnitudes
     sample: Tensor
     rows: Tensor
-    largest: Tensor
+
+    def smoothed(self, factors: Tensor | None) -> GroupInputs:
+        """The same inputs (not smoothed so far) with smoothing factors."""
+        return self if factors is None else replace(self, factors=factors, sample=self.sample * factors)
 
 
 @dataclass(frozen=True)
@@ -60,53 +65,28 @@ def budgets(channels: int, options: FlattenQuantOptions) -> list[int]:
     return sorted({int(channels * share + 1e-9) for share in (*shares, most)})
 
 
-def raw_shift(statistics: InputStatistics, options: FlattenQuantOptions) -> Tensor | None:
-    """The shift that the options ask for."""
-    return statistics.mean if options.shift else None
-
-
-def smoothed(
-    statistics: InputStatistics, shift: Tensor | None, layers: Sequence[nn.Module], strength: float
-) -> GroupInputs:
-    """Inputs after shift and smoothing, from statistics of the raw inputs."""
-    largest = statistics.largest(shift)
-    sample = statistics.sample if shift is None else statistics.sample - shift
-    factors = None
-    if strength:
-        factors = smoothing_factors(largest, largest_weights(layers), strength)
-        sample, largest = sample * factors, largest * factors
-    return GroupInputs(shift, factors, sample, statistics.sample_weights, largest)
-
-
 def inputs_of(statistics: InputStatistics) -> GroupInputs:
-    """Inputs from statistics that were taken after shift and smoothing."""
-    return GroupInputs(
-        statistics.shift, statistics.factors, statistics.sample, statistics.sample_weights, statistics.largest()
-    )
-
-
-def largest_weights(layers: Sequence[nn.Module]) -> Tensor:
-    """Largest absolute weight that reads each channel, float32 `[K]`."""
-    return torch.stack([layer_weight(layer).abs().amax(0) for layer in layers]).amax(0)
+    """The inputs that statistics were taken of."""
+    weights = statistics.sample_weights
+    return GroupInputs(statistics.shift, None, statistics.magnitudes, statistics.sample, weights / weights.sum())
 
 
 def curves(
-    group: Group, layers: Sequence[nn.Module], statistics: InputStatistics, options: FlattenQuantOptions
+    group: Group, layers: Sequence[nn.Module], inputs: GroupInputs, options: FlattenQuantOptions
 ) -> dict[tuple[int, int], list[Candidate]]:
     """For each allowed (weight bits, activation bits): the best smoothing for every number of extra columns."""
-    shift = raw_shift(statistics, options)
-    moment = statistics.second_moment(shift)
-    energy = _energy(statistics, layers)
+    moment = inputs.magnitudes.mean_square()
+    energy = _energy(inputs, layers)
     best: dict[tuple[int, int], dict[int, Candidate]] = {bits: {} for bits in options.bits()}
     for strength in STRENGTHS if options.smoothing == "search" else (0.0,):
-        inputs = smoothed(statistics, shift, layers, strength)
-        factors = torch.ones(group.channels) if inputs.factors is None else inputs.factors
-        importance = _importance(layers, factors)
-        spread = _weight_spread(layers, factors) * float((moment * factors.square()).sum())
+        factors = group_factors(layers, inputs.magnitudes.largest, strength)
+        scaled = inputs.smoothed(factors)
+        columns = torch.ones(group.channels) if factors is None else factors
+        spread = _weight_spread(layers, columns) * float((moment * columns.square()).sum())
         for (weight_bits, activation_bits), found in best.items():
             leaves = _GPTQ_LEAVES if options.rounds_with_gptq(weight_bits) else 1.0
             weight_error = spread / ((1 << (weight_bits - 1)) - 1) ** 2 / 12 * leaves
-            grids = find_grids(inputs, importance, budgets(group.channels, options), activation_bits, options)
+            grids = find_grids(scaled, layers, budgets(group.channels, options), activation_bits, options)
             for extra, grid in grids.items():
                 error = (grid.error + weight_error) / energy
                 if extra not in found or error < found[extra].error:
@@ -114,29 +94,37 @@ def curves(
     return {bits: list(found.values()) for bits, found in best.items()}
 
 
+def group_factors(layers: Sequence[nn.Module], largest: Tensor, strength: float) -> Tensor | None:
+    """Smoothing factors of a group, float32 `[K]`; None without smoothing.
+
+    Args:
+        layers: the layers of the group.
+        largest: float32 `[K]`, largest absolute input of each channel.
+        strength: see `smoothing_factors`.
+    """
+    if not strength:
+        return None
+    weights = torch.stack([layer_weight(layer).abs().amax(0) for layer in layers]).amax(0)
+    return smoothing_factors(largest, weights, strength)
+
+
 def find_grids(
-    inputs: GroupInputs, importance: Tensor, extras: Sequence[int], bits: int, options: FlattenQuantOptions
+    inputs: GroupInputs, layers: Sequence[nn.Module], extras: Sequence[int], bits: int, options: FlattenQuantOptions
 ) -> Mapping[int, ActivationGrid]:
     """The grid for each number of extra columns, with or without the search."""
+    factors = torch.ones_like(inputs.magnitudes.largest) if inputs.factors is None else inputs.factors
+    importance = torch.stack([layer_weight(layer).square().sum(0) for layer in layers]).sum(0)
     if options.search == "error":
         return search_grids(
-            inputs.sample, inputs.rows, importance, extras, bits=bits, split=options.split, headroom=options.headroom
+            inputs.magnitudes, factors, importance, extras, bits=bits, split=options.split, headroom=options.headroom
         )
     grids = {}
+    largest = inputs.magnitudes.largest * factors
     for extra in extras:
-        grid = covering_grid(inputs.largest, extra, bits=bits, split=options.split, headroom=options.headroom)
-        grids[extra] = ActivationGrid(grid.scale, grid.extra, grid.scale**2 / 12 * float(importance.sum()))
+        grid = covering_grid(largest, extra, bits=bits, split=options.split, headroom=options.headroom)
+        error = grid.scale**2 / 12 * float((importance / factors.square()).sum())
+        grids[extra] = ActivationGrid(grid.scale, grid.extra, error)
     return grids
-
-
-def output_importance(layers: Sequence[nn.Module], factors: Tensor | None) -> Tensor:
-    """Sum of squares of the smoothed weights that read each channel, float32 `[K]`."""
-    channels = layer_weight(layers[0]).shape[1]
-    return _importance(layers, torch.ones(channels) if factors is None else factors)
-
-
-def _importance(layers: Sequence[nn.Module], factors: Tensor) -> Tensor:
-    return torch.stack([layer_weight(layer).square().sum(0) for layer in layers]).sum(0) / factors.square()
 
 
 def _weight_spread(layers: Sequence[nn.Module], factors: Tensor) -> float:
@@ -144,8 +132,13 @@ def _weight_spread(layers: Sequence[nn.Module], factors: Tensor) -> float:
     return sum(float((layer_weight(layer) / factors).abs().amax(1).square().sum()) for layer in layers)
 
 
-def _energy(statistics: InputStatistics, layers: Sequence[nn.Module]) -> float:
+def _energy(inputs: GroupInputs, layers: Sequence[nn.Module]) -> float:
     """Weighted mean square norm of the group's output (biases left out)."""
-    rows = statistics.sample_weights / statistics.sample_weights.sum()
-    energy = sum(float(rows @ (statistics.sample @ layer_weight(layer).T).square().sum(1)) for layer in layers)
+    energy = 0.0
+    for layer in layers:
+        weight = layer_weight(layer)
+        output = inputs.sample @ weight.T
+        if inputs.shift is not None:
+            output += weight @ inputs.shift
+        energy += float(inputs.rows @ output.square_().sum(1))
     return max(energy, torch.finfo(torch.float32).tiny)

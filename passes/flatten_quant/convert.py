@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from fyc_kernels.flatten_quantize import wide_codes
-from fyc_passes.flatten_quant.candidates import GroupInputs, find_grids, output_importance
+from fyc_passes.flatten_quant.candidates import GroupInputs, find_grids
 from fyc_passes.flatten_quant.gptq import gptq, inverse_factor
 from fyc_passes.flatten_quant.groups import Group, layer_bias, layer_weight
 from fyc_passes.flatten_quant.modules import FlattenQuantize, IntLinear
@@ -53,8 +53,7 @@ def make_quantize(
     group: Group, layers: Sequence[nn.Module], inputs: GroupInputs, plan: GroupPlan, options: FlattenQuantOptions
 ) -> FlattenQuantize:
     """The quantize node of a group: finds step and flatten map for the planned number of extra columns."""
-    importance = output_importance(layers, inputs.factors)
-    grid = find_grids(inputs, importance, [plan.extra], plan.activation_bits, options)[plan.extra]
+    grid = find_grids(inputs, layers, [plan.extra], plan.activation_bits, options)[plan.extra]
     found = flatten_map(grid.extra)
     quantize = FlattenQuantize(
         group.channels, len(found), plan.activation_bits, options.split,
@@ -91,11 +90,8 @@ def quantize_layers(
         PassError: FYC-X01 when an integer sum could overflow.
     """
     _, low, high = quantize.ranges()
-    scaled = inputs.sample / quantize.scale
-    codes = scaled.round().clamp(low, high)
-    seen = codes * quantize.scale
-    rows = inputs.rows / inputs.rows.sum()
-    importance = rows @ seen.square() if hessian is None else hessian.diagonal().clone()
+    seen = (inputs.sample / quantize.scale).round_().clamp_(low, high) * quantize.scale
+    importance = inputs.rows @ seen.square() if hessian is None else hessian.diagonal().clone()
     inverse = None if hessian is None else inverse_factor(hessian, options.damping)
     extra = extra_columns(quantize.flatten_src, quantize.channels)
     made, lost, energy = [], 0.0, 0.0
@@ -112,9 +108,10 @@ def quantize_layers(
         made.append(_int_layer(stored, scale, bias, constant, inputs.shift is not None, plan, options))
         expected = inputs.sample @ weight.T
         difference = seen @ (stored.float() * scale[:, None]).T - expected
-        lost += float(rows @ difference.square().sum(1))
-        energy += float(rows @ (expected + constant).square().sum(1))
-    saturation = float(((scaled.round() < low) | (scaled.round() > high)).float().mean())
+        lost += float(inputs.rows @ difference.square().sum(1))
+        energy += float(inputs.rows @ (expected + constant).square().sum(1))
+    limits = high * quantize.scale if inputs.factors is None else high * quantize.scale / inputs.factors
+    saturation = float(inputs.magnitudes.share_beyond(limits).mean())
     return Converted(made, lost / max(energy, torch.finfo(torch.float32).tiny), saturation)
 
 

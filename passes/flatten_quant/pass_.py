@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-import torch
-from fyc_passes.flatten_quant.candidates import curves, inputs_of, largest_weights, raw_shift, smoothed
+from fyc_passes.flatten_quant.candidates import GroupInputs, curves, group_factors, inputs_of
 from fyc_passes.flatten_quant.convert import (
     Converted,
     GroupPlan,
@@ -15,15 +14,14 @@ from fyc_passes.flatten_quant.convert import (
     make_quantize,
     quantize_layers,
 )
+from fyc_passes.flatten_quant.divergence import output_divergence
 from fyc_passes.flatten_quant.groups import Group, find_groups, install
-from fyc_passes.flatten_quant.histogram import output_divergence
 from fyc_passes.flatten_quant.modules import FlattenQuantize, Int8Embedding, Int8Head, IntLinear
 from fyc_passes.flatten_quant.options import FlattenQuantOptions
 from fyc_passes.flatten_quant.outer import convert_ends, ends_of, find_ends
 from fyc_passes.flatten_quant.plan import GroupSurvey, make_plan
-from fyc_passes.flatten_quant.smooth import smoothing_factors
 from fyc_passes.flatten_quant.statistics import InputStatistics, Moments, collect
-from fyc_passes.flatten_quant.stored import pack_survey, stored_inputs, unpack_survey
+from fyc_passes.flatten_quant.stored import pack_survey, unpack_survey
 from torch import nn
 
 from fyc import (
@@ -102,16 +100,15 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         groups = self._groups(block, ctx)
         if not groups:
             return Survey()
-        statistics = {group.name: InputStatistics(group.channels, ctx.generator) for group in groups}
-        collect(block, groups, ctx, statistics)
+        found = self._inputs(block, groups, ctx)
         surveyed: dict[str, GroupSurvey] = {}
         for group in groups:
-            layers, found = _layers(block.module, group), statistics[group.name]
-            candidates = curves(group, layers, found, self.options)
+            layers, inputs = _layers(block.module, group), found.pop(group.name)
+            candidates = curves(group, layers, inputs, self.options)
             plan = self._branch_plan(group, candidates)
             divergence = 0.0
             if self.branch_windows() or self.options.select == "kl":
-                inputs = smoothed(found, raw_shift(found, self.options), layers, plan.strength)
+                inputs = inputs.smoothed(group_factors(layers, inputs.magnitudes.largest, plan.strength))
                 quantize = make_quantize(group, layers, inputs, plan, self.options)
                 converted = quantize_layers(
                     layers, inputs, quantize, plan, self.options, hessian=None, where=f"{block.path}.{group.name}"
@@ -124,7 +121,7 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
             else:
                 error = 1.0
             surveyed[group.name] = GroupSurvey(group.macs, group.channels, candidates, error, divergence)
-        return pack_survey(surveyed, statistics, shift=self.options.shift)
+        return pack_survey(surveyed)
 
     def plan(self, surveys: Mapping[str, Survey], ctx: PassContext) -> dict[str, Any]:
         """Bits, extra columns and smoothing of every group of the model."""
@@ -137,22 +134,12 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         if not groups:
             return PassResult()
         plans = {name: GroupPlan(**plan) for name, plan in ctx.plan["groups"][block.path].items()}
-        survey = ctx.survey_of(block)
-        statistics: dict[str, InputStatistics] = {}
+        inputs = self._inputs(block, groups, ctx)
+        quantizes: dict[str, FlattenQuantize] = {}
         for group in groups:
-            shift, largest = stored_inputs(survey, group.name)
-            factors = self._factors(block.module, group, largest, plans[group.name].strength)
-            statistics[group.name] = InputStatistics(
-                group.channels, ctx.generator, shift if self.options.shift else None, factors
-            )
-        collect(block, groups, ctx, statistics)
-        inputs = {group.name: inputs_of(statistics[group.name]) for group in groups}
-        quantizes = {
-            group.name: make_quantize(
-                group, _layers(block.module, group), inputs[group.name], plans[group.name], self.options
-            )
-            for group in groups
-        }
+            layers, plan, found = _layers(block.module, group), plans[group.name], inputs[group.name]
+            inputs[group.name] = found.smoothed(group_factors(layers, found.magnitudes.largest, plan.strength))
+            quantizes[group.name] = make_quantize(group, layers, inputs[group.name], plan, self.options)
         hessians = self._hessians(block, groups, plans, quantizes, ctx)
         converted: dict[str, Converted] = {}
         for group in groups:
@@ -163,8 +150,8 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
                 where=f"{block.path}.{group.name}",
             )  # fmt: skip
         for group in groups:
-            layers = dict(zip(group.paths, converted[group.name].layers, strict=True))
-            install(block.graph.graph, block.module, group, quantizes[group.name], layers)
+            made = dict(zip(group.paths, converted[group.name].layers, strict=True))
+            install(block.graph.graph, block.module, group, quantizes[group.name], made)
         return _result(block.path, groups, plans, quantizes, converted)
 
     def run_outer(self, outer: Outer, ctx: PassContext) -> PassResult:
@@ -189,6 +176,12 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
             "saturation": total["clipped"] / total["columns"],
         }
 
+    def _inputs(self, block: Block, groups: Sequence[Group], ctx: PassContext) -> dict[str, GroupInputs]:
+        shift: Literal["mean"] | None = "mean" if self.options.shift else None
+        statistics = {group.name: InputStatistics(group.channels, ctx.generator, shift) for group in groups}
+        collect(block, groups, ctx, statistics)
+        return {name: inputs_of(found) for name, found in statistics.items()}
+
     def _hessians(
         self, block: Block, groups: Sequence[Group], plans: Mapping[str, GroupPlan],
         quantizes: Mapping[str, FlattenQuantize], ctx: PassContext,
@@ -205,11 +198,6 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         }
         collect(block, wanted, ctx, moments)
         return moments
-
-    def _factors(self, block: nn.Module, group: Group, largest: torch.Tensor, strength: float) -> torch.Tensor | None:
-        if not strength:
-            return None
-        return smoothing_factors(largest, largest_weights(_layers(block, group)), strength)
 
     def _branch_plan(self, group: Group, candidates: Mapping[tuple[int, int], Sequence[Any]]) -> GroupPlan:
         weight_bits, activation_bits = self.options.bits()[-1]

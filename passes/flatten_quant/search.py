@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from fyc_kernels.flatten_quantize import Split, wide_range
+from fyc_passes.flatten_quant.magnitudes import Magnitudes
 from fyc_passes.flatten_quant.split import most_extra
 from torch import Tensor
 
 #: Steps tried lie this factor apart, from the one that clips nothing downwards.
-_RATIO = 2**0.25
-_MOST_STEPS = 64
+_RATIO = 2**0.125
+_MOST_STEPS = 128
 #: The search ends when no budget came closer than this factor to its best error with a smaller step.
 _HOPELESS = 4.0
 
@@ -33,8 +34,8 @@ class ActivationGrid:
 
 
 def search_grids(
-    sample: Tensor,
-    rows: Tensor,
+    magnitudes: Magnitudes,
+    factors: Tensor,
     importance: Tensor,
     budgets: Sequence[int],
     *,
@@ -48,35 +49,35 @@ def search_grids(
     most harm to the outputs. The threshold T of the paper is `scale * 2^(bits-1)`.
 
     Args:
-        sample: float32 `[rows, K]`, inputs after shift and smoothing.
-        rows: float32 `[rows]`, weight of each row, mean about 1.
-        importance: float32 `[K]`, sum of squares of the weights that read each channel.
+        magnitudes: of the inputs before smoothing.
+        factors: float32 `[K]`, what smoothing multiplies them with.
+        importance: float32 `[K]`, sum of squares of the weights that read each channel, before smoothing.
         budgets: numbers of extra columns, ascending.
         bits: bits of the activations.
         split: how digits count.
-        headroom: values are clipped as if the range were this factor smaller.
+        headroom: see `Magnitudes.clipped`.
 
     Returns:
         Budget to grid.
     """
-    largest = sample.abs().amax(0)
+    factors, importance = factors.double(), importance.double()
+    reach = magnitudes.largest * factors * headroom
     best: dict[int, ActivationGrid] = {}
-    weights = rows / rows.sum()
-    for scale in _steps(float(largest.amax()), bits, headroom):
-        base, gains, channels = _gains(sample, weights, largest, scale, max(budgets), bits, split, headroom)
-        # In float64: what is left is the small difference of large sums.
-        base, gains = (base * importance).double(), (gains * importance[channels]).double()
+    for scale in _steps(float(reach.amax()), bits):
+        steps = scale / factors
+        base, gains = _gains(magnitudes, steps, reach > scale * ((1 << (bits - 1)) - 1), bits, split, headroom)
+        base, gains = base * importance, gains * importance
         total = float(base.sum())
         # A digit can only be added after the ones before it, so it never ranks before them.
-        values, order = gains.cummin(0).values.flatten().sort(descending=True, stable=True)
-        useful = int((values > 0).sum())
-        saved = torch.cat([values.new_zeros(1), values.cumsum(0)])
+        ranked, order = gains.cummin(0).values.flatten().sort(descending=True, stable=True)
+        useful = int((ranked > 0).sum())
+        saved = torch.cat([ranked.new_zeros(1), ranked.cumsum(0)])
         hopeless = True
         for budget in budgets:
             count = min(budget, useful)
             error = max(total - float(saved[count]), 0.0)
             if budget not in best or error < best[budget].error:
-                extra = torch.bincount(channels[order[:count] % max(len(channels), 1)], minlength=sample.shape[1])
+                extra = torch.bincount(order[:count] % len(factors), minlength=len(factors))
                 best[budget] = ActivationGrid(scale, extra, error)
                 hopeless = False
             elif error < _HOPELESS * best[budget].error:
@@ -101,7 +102,7 @@ def covering_grid(largest: Tensor, budget: int, *, bits: int, split: Split, head
     """
     reach = largest * headroom
     best: tuple[float, Tensor] | None = None
-    for scale in _steps(float(largest.amax()), bits, headroom):
+    for scale in _steps(float(reach.amax()), bits):
         extra = _needed(reach, scale, bits, split)
         if int(extra.amax()) > most_extra(bits, split) or int(extra.sum()) > budget:
             break
@@ -114,8 +115,8 @@ def covering_grid(largest: Tensor, budget: int, *, bits: int, split: Split, head
 _TINY = 1e-30
 
 
-def _steps(largest: float, bits: int, headroom: float) -> Iterator[float]:
-    first = max(largest, _TINY) * headroom / ((1 << (bits - 1)) - 1)
+def _steps(reach: float, bits: int) -> Iterator[float]:
+    first = max(reach, _TINY) / ((1 << (bits - 1)) - 1)
     for k in range(_MOST_STEPS):
         yield first * _RATIO**-k
 
@@ -130,35 +131,17 @@ def _needed(reach: Tensor, scale: float, bits: int, split: Split) -> Tensor:
 
 
 def _gains(
-    sample: Tensor,
-    weights: Tensor,
-    largest: Tensor,
-    scale: float,
-    most: int,
-    bits: int,
-    split: Split,
-    headroom: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Error of each channel without extra columns `[K]`, what each further column removes `[levels, C]`, and which
-    channels `[C]` those are."""
-    exact = sample / scale
-    codes = exact.round()
-    base = _error(codes, exact, weights, scale, bits, split, 0, headroom)
-    channels = (largest * headroom > scale * ((1 << (bits - 1)) - 1)).nonzero()[:, 0]
-    codes, exact, previous = codes[:, channels], exact[:, channels], base[channels]
-    gains = []
-    for level in range(1, min(most_extra(bits, split), most) + 1):
-        error = _error(codes, exact, weights, scale, bits, split, level, headroom)
-        gain = previous - error
-        if not bool((gain > 0).any()):
-            break
-        gains.append(gain)
-        previous = error
-    return base, torch.stack(gains) if gains else base.new_zeros(1, len(channels)), channels
+    magnitudes: Magnitudes, steps: Tensor, large: Tensor, bits: int, split: Split, headroom: float
+) -> tuple[Tensor, Tensor]:
+    """Error of each channel without extra columns, float64 `[K]`, and what each further one removes, `[levels, K]`.
 
-
-def _error(
-    codes: Tensor, exact: Tensor, weights: Tensor, scale: float, bits: int, split: Split, extra: int, headroom: float
-) -> Tensor:
-    low, high = (float(limit) / headroom for limit in wide_range(bits, split, torch.tensor(extra)))
-    return weights @ (codes.clamp(low, high) - exact).square_() * scale**2
+    Only channels that are `large` can gain from extra columns.
+    """
+    most = most_extra(bits, split)
+    high = wide_range(bits, split, torch.arange(most + 1))[1].double()
+    error = magnitudes.rounded(steps) + magnitudes.clipped(steps[:, None] * high[0], headroom)[:, 0]
+    gains = torch.zeros(most, len(steps), dtype=torch.float64)
+    if bool(large.any()):
+        clipped = magnitudes.clipped(steps[:, None] * high, headroom)
+        gains = torch.where(large, (clipped[:, :-1] - clipped[:, 1:]).T, 0.0)
+    return error, gains

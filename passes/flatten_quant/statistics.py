@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from fyc_passes.flatten_quant.groups import Group
+from fyc_passes.flatten_quant.magnitudes import Magnitudes
 from torch import Tensor, fx
 
 from fyc import Block, PassContext
 
-#: Rows of each group's input that are kept for the threshold search: some drawn evenly, and those that weigh most.
+#: Rows of each group's input that are kept to measure output errors on: some drawn evenly, and those that weigh most.
 SAMPLE_ROWS = 1024
 HEAVY_ROWS = 64
 _TINY = 1e-12
@@ -26,31 +27,23 @@ class InputStatistics:
     Args:
         channels: K.
         generator: chooses the rows of the sample.
-        shift: float32 `[K]`, subtracted from every row first, or None.
-        factors: float32 `[K]`, multiplied with every row after that, or None.
+        shift: float32 `[K]`, subtracted from every row first, or None; or `mean`, the mean of the first batch.
 
     Attributes:
-        shift: as given.
-        factors: as given.
-        lowest: float32 `[K]`, smallest value.
-        highest: float32 `[K]`, largest value.
-        sample: float32 `[R, K]`, rows drawn evenly and the heaviest rows.
-        sample_weights: float32 `[R]`, how much each row counts; a drawn row stands for all the rows it was drawn from.
+        shift: as given, or found.
+        magnitudes: sizes of the values after the shift.
     """
 
     def __init__(
-        self, channels: int, generator: torch.Generator, shift: Tensor | None = None, factors: Tensor | None = None
+        self, channels: int, generator: torch.Generator, shift: Tensor | Literal["mean"] | None = None
     ) -> None:
         self._generator = generator
-        self.shift, self.factors = shift, factors
-        self._weight = 0.0
-        self._sum = torch.zeros(channels, dtype=torch.float64)
-        self._squares = torch.zeros(channels, dtype=torch.float64)
+        self._find_shift = isinstance(shift, str)
+        self.shift = None if isinstance(shift, str) else shift
+        self.magnitudes = Magnitudes(channels)
         self._drawn = _Kept(channels, SAMPLE_ROWS)
         self._heavy = _Kept(channels, HEAVY_ROWS)
         self._rows = 0
-        self.lowest = torch.full((channels,), torch.inf)
-        self.highest = torch.full((channels,), -torch.inf)
 
     def add(self, x: Tensor, weights: Tensor) -> None:
         """Take in a batch.
@@ -59,12 +52,12 @@ class InputStatistics:
             x: float `[rows, K]`.
             weights: float32 `[rows]`, how much each row counts.
         """
-        x = transform(x, self.shift, self.factors)
-        self._weight += float(weights.sum())
-        self._sum += (weights @ x).double()
-        self._squares += (weights @ x.square()).double()
-        self.lowest = torch.minimum(self.lowest, x.amin(0))
-        self.highest = torch.maximum(self.highest, x.amax(0))
+        x = x.to(torch.float32)
+        if self._find_shift:
+            self.shift, self._find_shift = weights @ x / weights.sum(), False
+        if self.shift is not None:
+            x = x - self.shift
+        self.magnitudes.add(x, weights)
         # A model can hang on very few rows (the first token, which others attend to), so the heaviest are never missed.
         rows, weights = self._heavy.offer(x, weights, weights * x.square().sum(1))
         self._rows += len(x)
@@ -72,31 +65,14 @@ class InputStatistics:
 
     @property
     def sample(self) -> Tensor:
-        """See the class."""
+        """Rows after the shift: some drawn evenly, and the heaviest; float32 `[R, K]`."""
         return torch.cat([self._drawn.rows, self._heavy.rows])
 
     @property
     def sample_weights(self) -> Tensor:
-        """See the class."""
+        """How much each row counts, float32 `[R]`; a drawn row stands for all the rows it was drawn from."""
         stands_for = (self._rows - len(self._heavy.rows)) / max(len(self._drawn.rows), 1)
         return torch.cat([self._drawn.weights * stands_for, self._heavy.weights])
-
-    @property
-    def mean(self) -> Tensor:
-        """Weighted mean of each channel, float32 `[K]`."""
-        return (self._sum / self._weight).float()
-
-    def largest(self, shift: Tensor | None = None) -> Tensor:
-        """Largest absolute value of each channel after subtracting `shift`, float32 `[K]`."""
-        lowest, highest = (self.lowest, self.highest) if shift is None else (self.lowest - shift, self.highest - shift)
-        return torch.maximum(highest.abs(), lowest.abs())
-
-    def second_moment(self, shift: Tensor | None = None) -> Tensor:
-        """Weighted mean square of each channel after subtracting `shift`, float32 `[K]`."""
-        squares = self._squares / self._weight
-        if shift is not None:
-            squares = squares - 2 * shift.double() * self._sum / self._weight + shift.double().square()
-        return squares.clamp_min(0).float()
 
 
 class _Kept:
@@ -141,14 +117,6 @@ class Moments:
     def hessian(self) -> Tensor:
         """float32 `[K, K]`."""
         return self._total.div_(self._weight)
-
-
-def transform(x: Tensor, shift: Tensor | None, factors: Tensor | None) -> Tensor:
-    """`(x - shift) * factors` in float32."""
-    x = x.to(torch.float32)
-    if shift is not None:
-        x = x - shift
-    return x if factors is None else x * factors
 
 
 def collect(

@@ -1,4 +1,4 @@
-"""Surveys as the engine stores them: JSON values and tensors, and back."""
+"""Surveys as the engine stores them, and back."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from typing import Any
 
 from fyc_passes.flatten_quant.candidates import Candidate
 from fyc_passes.flatten_quant.plan import GroupSurvey
-from fyc_passes.flatten_quant.statistics import InputStatistics
-from torch import Tensor
 
 from fyc import Survey
 
 
-def pack_survey(
-    groups: Mapping[str, GroupSurvey], statistics: Mapping[str, InputStatistics], *, shift: bool
-) -> Survey:  # fmt: skip
-    """A block's surveys with what `run` needs of the untouched model: each channel's mean and largest value."""
+def pack_survey(groups: Mapping[str, GroupSurvey]) -> Survey:
+    """The surveys of a block's groups, by name."""
     values: dict[str, Any] = {}
-    tensors: dict[str, Tensor] = {}
     for name, group in groups.items():
         values[name] = {
             "macs": group.macs,
@@ -30,10 +25,7 @@ def pack_survey(
             "branch_error": group.branch_error,
             "output_divergence": group.output_divergence,
         }
-        mean = statistics[name].mean
-        tensors[f"{name}.mean"] = mean
-        tensors[f"{name}.largest"] = statistics[name].largest(mean if shift else None)
-    return Survey(values, tensors)
+    return Survey(values)
 
 
 def unpack_survey(survey: Survey) -> dict[str, GroupSurvey]:
@@ -49,8 +41,3 @@ def unpack_survey(survey: Survey) -> dict[str, GroupSurvey]:
             value["macs"], value["channels"], curves, value["branch_error"], value["output_divergence"]
         )
     return found
-
-
-def stored_inputs(survey: Survey, name: str) -> tuple[Tensor, Tensor]:
-    """Mean and largest absolute (shifted) value of each channel of a group, on the untouched model; float32 `[K]`."""
-    return survey.tensors[f"{name}.mean"], survey.tensors[f"{name}.largest"]

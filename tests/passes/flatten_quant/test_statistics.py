@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from fyc_passes.flatten_quant.histogram import histogram_divergence
+from fyc_passes.flatten_quant.divergence import histogram_divergence
 from fyc_passes.flatten_quant.statistics import HEAVY_ROWS, SAMPLE_ROWS, InputStatistics, Moments
 
 
@@ -11,11 +11,9 @@ def test_statistics_equal_those_of_all_rows_at_once() -> None:
     statistics = InputStatistics(7, generator)
     for rows, part in zip(x.split(250), weights.split(250), strict=True):
         statistics.add(rows, part)
-    mean = (weights[:, None] * x).sum(0) / weights.sum()
-    assert torch.allclose(statistics.mean, mean, rtol=1e-5)
-    assert torch.allclose(statistics.largest(mean), (x - mean).abs().amax(0), rtol=1e-5)
-    moment = (weights[:, None] * (x - mean).square()).sum(0) / weights.sum()
-    assert torch.allclose(statistics.second_moment(mean), moment, rtol=1e-3)
+    assert torch.equal(statistics.magnitudes.largest, x.abs().amax(0))
+    moment = (weights[:, None] * x.square()).sum(0) / weights.sum()
+    assert torch.allclose(statistics.magnitudes.mean_square(), moment, rtol=1e-5)
     # Few enough rows are all kept, each with its own weight: the heaviest last.
     heavy = (weights * x.square().sum(1)).argsort(descending=True)[:HEAVY_ROWS].sort().values
     drawn = torch.ones(len(x), dtype=torch.bool).index_fill(0, heavy, False)
@@ -48,12 +46,17 @@ def test_a_single_heavy_row_is_never_missed() -> None:
     assert float(statistics.sample.max()) == 1e4
 
 
-def test_shift_and_factors_come_first() -> None:
-    shift, factors = torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.5])
-    statistics = InputStatistics(2, torch.Generator().manual_seed(0), shift, factors)
+def test_the_shift_comes_first_and_can_be_the_mean_of_the_first_batch() -> None:
+    statistics = InputStatistics(2, torch.Generator().manual_seed(0), torch.tensor([1.0, 0.0]))
     statistics.add(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16), torch.ones(1))
-    assert statistics.sample.tolist() == [[4.0, 2.0]]
-    assert statistics.largest().tolist() == [4.0, 2.0]
+    assert statistics.sample.tolist() == [[2.0, 4.0]]
+    assert statistics.magnitudes.largest.tolist() == [2.0, 4.0]
+    statistics = InputStatistics(1, torch.Generator().manual_seed(0), "mean")
+    statistics.add(torch.tensor([[1.0], [5.0]]), torch.tensor([1.0, 3.0]))
+    statistics.add(torch.tensor([[10.0]]), torch.ones(1))
+    assert statistics.shift is not None
+    assert statistics.shift.tolist() == [4.0]
+    assert sorted(statistics.sample[:, 0].tolist()) == [-3.0, 1.0, 6.0]
 
 
 def test_moments_are_those_of_the_quantized_rows() -> None:
