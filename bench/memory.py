@@ -1,4 +1,4 @@
-"""Peak memory (VmHWM) of `fyc convert` on a random 2.2 GB bf16 checkpoint, calibrated with 64 x 512 tokens."""
+"""Peak memory (VmHWM) of `fyc convert flatten-w8a8` on a random 2.2 GB bf16 checkpoint, 64 x 512 tokens."""
 
 from __future__ import annotations
 
@@ -14,22 +14,13 @@ from pathlib import Path
 
 from random_checkpoint import TINYLLAMA, write_checkpoint
 
-RECIPE = """\
-schema: 1
-model: {{source: {model}}}
-calibration: {{text: {model}/text.txt, samples: {samples}, length: 512}}
-passes:
-  - use: flatten-quant
-    options: {{weights: int8, activations: int8, expansion: 0.01, rounding: {rounding}}}
-"""
-
 
 def measure(model: Path, folder: Path, rounding: str, samples: int) -> dict[str, object]:
     """Convert in a process of its own; its peak resident size comes from the kernel."""
-    recipe = folder / f"{rounding}.yaml"
-    recipe.write_text(RECIPE.format(model=model, rounding=rounding, samples=samples), encoding="utf-8")
     output = folder / f"out-{rounding}"
-    command = [str(Path(sys.executable).with_name("fyc")), "convert", str(recipe), "-o", str(output), "--json"]
+    command = [str(Path(sys.executable).with_name("fyc")), "convert", "flatten-w8a8", "--model", str(model),
+               "--calibration", str(model / "text.txt"), "-o", str(output), "--json",
+               "--set", f"calibration.samples={samples}", "--set", f"passes.0.options.rounding={rounding}"]  # fmt: skip
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr)
     assert process.stdout is not None

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("model", help="a folder, GGUF file or hub id")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help="names of rows, or parts of them")
     parser.add_argument("--text", nargs="+", default=["asset:wikipedia-evaluation", "asset:lee"])
-    parser.add_argument("--tokens", type=int, default=50_000)
+    parser.add_argument("--tokens", type=int, default=51_200)
     parser.add_argument("--folder", type=Path, default=Path("bench-perplexity"))
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ from fyc.engine.guard import guarded
 from fyc.engine.order import check_order
 from fyc.engine.units import Unit, units_of
 from fyc.engine.workspace import check_output
-from fyc.errors import RecipeError, ResourceError, UserError
+from fyc.errors import RecipeError, ResourceError, TraceError, UserError
 from fyc.models import Checkpoint, load_tokenizer, open_checkpoint, read_text, skeleton, windows
 from fyc.passes import Finding, ModelView, Pass
 from fyc.recipe import ModulePatterns, Recipe, lock, resolve_passes
@@ -203,6 +203,7 @@ def prepare(
     model = skeleton(checkpoint, dtype)
     _refuse_gate(recipe, model)
     graph = ir.trace_model(model, is_leaf=host.trace_leaf, opaque=spec.opaque)
+    _refuse_inputs(graph)
     units = units_of(graph)
     calibration, held_out = _texts(recipe, checkpoint)
     plan = RunPlan(
@@ -253,6 +254,19 @@ def _refuse_gate(recipe: Recipe, model: PreTrainedModel) -> None:
             why="the gate is next-token perplexity, and this model does not predict the next token",
             next="take `verify` out of the recipe, and measure the model on its own task",
         )
+
+
+def _refuse_inputs(graph: ir.ModelGraph) -> None:
+    try:
+        graph.variant(frozenset({"input_ids"}))
+    except TraceError as error:
+        raise TraceError(
+            error.code,
+            "the model does not run on token ids alone, and fyc feeds nothing else",
+            where=error.where,
+            why=error.why,
+            next="take another model: those that need a second input, such as T5, cannot be converted",
+        ) from error
 
 
 def _texts(recipe: Recipe, checkpoint: Checkpoint) -> tuple[torch.Tensor | None, torch.Tensor | None]:

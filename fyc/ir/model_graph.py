@@ -62,10 +62,26 @@ class ModelGraph:
             inputs: any of the model's inputs by name, for example `input_ids` `[batch, length]` int64; None is absent.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
-        graph = self._variant(frozenset(given))
+        graph = self.variant(frozenset(given))
         state = State(sorted(given), given, 0)
         self._run(model, graph, state, 0)
         return state
+
+    def variant(self, names: frozenset[str]) -> fx.Graph:
+        """The model graph for a set of inputs.
+
+        Raises:
+            TraceError: FYC-G02 when the model cannot run on these inputs alone; FYC-G05 when it calls other blocks.
+        """
+        if names not in self._variants:
+            graph = self._retrace(names)
+            calls = block_calls(graph, set(self.blocks))
+            if [c.path for c in calls] != [c.path for c in self.calls]:
+                raise TraceError(
+                    "FYC-G05", "the model calls other blocks for these inputs", where=", ".join(sorted(names))
+                )
+            self._variants[names] = graph
+        return self._variants[names]
 
     def block_inputs(self, state: State, i: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments of block call `i`."""
@@ -96,21 +112,10 @@ class ModelGraph:
             self.advance(model, state, call.index, self.blocks[call.path].run(block, args, kwargs))
         return state.output
 
-    def _variant(self, names: frozenset[str]) -> fx.Graph:
-        if names not in self._variants:
-            graph = self._retrace(names)
-            calls = block_calls(graph, set(self.blocks))
-            if [c.path for c in calls] != [c.path for c in self.calls]:
-                raise TraceError(
-                    "FYC-G05", "the model calls other blocks for these inputs", where=", ".join(sorted(names))
-                )
-            self._variants[names] = graph
-        return self._variants[names]
-
     def _call_node(self, state: State, i: int) -> fx.Node:
         if i != state.position or i >= len(self.calls):
             raise IndexError(f"the state waits for block call {state.position} of {len(self.calls)}, not {i}")
-        graph = self._variant(frozenset(state.inputs))
+        graph = self.variant(frozenset(state.inputs))
         calls: list[fx.Node] = [n for n in graph.nodes if n.op == "call_module" and n.target in self.blocks]
         return calls[i]
 

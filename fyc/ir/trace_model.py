@@ -234,8 +234,10 @@ class ModelTracer(ValueTracer):
 
 def _longest(model: nn.Module) -> int:
     """The longest sequence the model is made for, to see what its code does beyond windows and thresholds."""
-    known = getattr(model.config, "max_position_embeddings", None)
-    return min(known, _LONGEST) if isinstance(known, int) and known > 8 else _UNKNOWN_LONGEST
+    # Configurations do not agree on the name; MPT has the second.
+    names = ("max_position_embeddings", "max_seq_len")
+    known = next((value for name in names if isinstance(value := getattr(model.config, name, None), int)), 0)
+    return min(known, _LONGEST) if known > 8 else _UNKNOWN_LONGEST
 
 
 def _use_no_cache(model: nn.Module) -> None:

@@ -45,8 +45,8 @@ class FlattenQuantOptions(PassOptions):
     """How the step of the activations is found: the smallest output `error` under the budget of extra columns, or
     `none`: the smallest step that clips nothing of the calibration text."""
     headroom: Annotated[float, Field(ge=1, le=16)] = 2.0
-    """How much larger values of other text may be than what calibration saw: the search counts the largest value of each
-    channel once more, that much larger. With `search: none` all that range is kept free."""
+    """How much larger values of other text may be than what calibration saw: the search counts the largest value of
+    each channel once more, that much larger. With `search: none` all that range is kept free."""
     select: Literal["divergence", "nll", "kl", "random", "order"] = "divergence"
     """For `mixed`: what ranks the groups. `divergence`: KL divergence of the model's predictions when only this group
     is INT4, per multiply-accumulate; `nll`: the same with the change in loss; `kl`: our reading of the paper, the

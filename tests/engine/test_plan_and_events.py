@@ -12,6 +12,7 @@ import pytest
 import torch
 import toys
 from children import forked
+from transformers import T5Config, T5ForConditionalGeneration
 
 import fyc
 from fyc.engine import convert
@@ -229,3 +230,13 @@ def test_an_unknown_option_is_named_with_its_place(tmp_path: Path) -> None:
         toys.toy_plan(toys.model(), tmp_path / "out", "{use: toy-round, options: {digit: 3}}")
     assert (caught.value.code, caught.value.where) == ("FYC-R02", "recipe:5:32")
     assert "digits" in caught.value.next
+
+
+def test_a_model_that_needs_a_second_input_is_refused_before_work(tmp_path: Path) -> None:
+    settings = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    folder = toys.toy_model(tmp_path / "m")
+    T5ForConditionalGeneration(T5Config(**settings)).save_pretrained(folder)
+    with pytest.raises(TraceError, match="token ids alone") as refused:
+        toys.toy_plan(folder, tmp_path / "out", "toy-rows")
+    assert refused.value.code == "FYC-G02"
+    assert "T5" in refused.value.next
