@@ -1,17 +1,17 @@
 """Convert one model in several ways with `fyc convert`, evaluate each on the same tokens, print one table.
 
 Every row is a run of the shipped command line in a process of its own. Calibration: first half of the Wikipedia text in
-gensim's test data; evaluation: its second half, and a second source.
+gensim's test data; evaluation: its second half, and a second source. The artifacts stay in the folder, so that a run
+that was stopped goes on, and more rows and texts can be added to a table later.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,20 @@ def run(command: list[str]) -> dict[str, Any]:
     return document
 
 
-def measure(name: str, model: str, folder: Path, texts: list[str], tokens: int, extra: list[str]) -> dict[str, Any]:
-    """Convert and evaluate one row."""
+def convert(name: str, model: str, output: Path, extra: list[str]) -> None:
+    """Convert one row without a gate: what it loses is what the table is about."""
     recipe, options = ROWS[name]
-    output = folder / "artifact"
-    shutil.rmtree(output, ignore_errors=True)
     settings = [word for option in options for word in ("--set", f"passes.0.options.{option}")]
-    gate = ["--set", "verify=null"]
-    started = time.monotonic()
-    made = run([FYC, "convert", recipe, "--model", model, "-o", str(output), "--json", *settings, *gate, *extra])
-    seconds = time.monotonic() - started
+    command = [FYC, "convert", recipe, "--model", model, "-o", str(output), "--set", "verify=null", *settings, *extra]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+def measure(name: str, model: str, output: Path, texts: list[str], tokens: int) -> dict[str, Any]:
+    """Evaluate one artifact beside the model it was made from."""
+    made = run([FYC, "inspect", str(output), "--json"])
     row: dict[str, Any] = {
         "row": name,
-        "convert_seconds": seconds,
+        "convert_seconds": json.loads((output / "run.json").read_text())["seconds"],
         "size_bytes": made["size_bytes"],
         "source_bytes": made["source_bytes"],
         "metrics": made["passes"][0]["metrics"],
@@ -64,21 +65,26 @@ def measure(name: str, model: str, folder: Path, texts: list[str], tokens: int, 
     for text in texts:
         command = [FYC, "eval", str(output), "--text", text, "--against", model, "--json", "--max-tokens", str(tokens)]
         row["texts"][text] = run(command)
-    shutil.rmtree(output)
     return row
 
 
-def table(rows: list[dict[str, Any]], texts: list[str]) -> str:
-    """Markdown: one line a row."""
-    lines = ["| | size | convert | " + " | ".join(f"{text} | ratio (95 %)" for text in texts) + " |"]
-    lines.append("|---" * (3 + 2 * len(texts)) + "|")
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: one line for each row and text."""
+    lines = ["| | text | tokens | perplexity | float32 | ratio (95 %) | INT4 MACs | extra columns | size | convert |"]
+    lines.append("|---" * 10 + "|")
     for row in rows:
-        cells = [row["row"], f"{row['size_bytes'] / 1e6:.0f} MB", f"{row['convert_seconds']:.0f} s"]
-        for text in texts:
-            found = row["texts"][text]
+        metrics = row["metrics"]
+        made = [
+            f"{metrics['int4_share']:.2%}",
+            f"{metrics['expansion']:.2%}, at most {metrics['largest_group_expansion']:.1%}",
+            f"{row['size_bytes'] / 1e6:.0f} MB",
+            f"{row['convert_seconds']:.0f} s",
+        ]
+        for text, found in row["texts"].items():
             low, high = found["ratio_interval"]
-            cells += [f"{found['perplexity']:.2f}", f"{found['ratio']:.3f} ({low:.3f} to {high:.3f})"]
-        lines.append("| " + " | ".join(cells) + " |")
+            ratio = f"{found['ratio']:.3f} ({low:.3f} to {high:.3f})"
+            cells = [row["row"], text.removeprefix("asset:"), f"{found['tokens']:,}", f"{found['perplexity']:.2f}"]
+            lines.append("| " + " | ".join([*cells, f"{found['reference_perplexity']:.2f}", ratio, *made]) + " |")
     return "\n".join(lines)
 
 
@@ -92,14 +98,21 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    chosen = [name for name in ROWS if any(part in name for part in arguments.rows)]
+    stored = arguments.folder / "rows.json"
+    rows = {row["row"]: row for row in json.loads(stored.read_text())} if stored.is_file() else {}
     extra = [word for setting in arguments.settings for word in ("--set", setting)]
-    rows = []
-    for name in chosen:
-        rows.append(measure(name, arguments.model, arguments.folder, arguments.text, arguments.tokens, extra))
-        (arguments.folder / "rows.json").write_text(json.dumps(rows, indent=1))
-        print(table(rows[-1:], arguments.text).splitlines()[-1], file=sys.stderr, flush=True)
-    print(table(rows, arguments.text))
+    for name in ROWS:
+        if not any(part in name for part in arguments.rows):
+            continue
+        output = arguments.folder / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        if not (output / "fyc.json").is_file():
+            convert(name, arguments.model, output, extra)
+        row = measure(name, arguments.model, output, arguments.text, arguments.tokens)
+        row["texts"] = rows.get(name, row)["texts"] | row["texts"]
+        rows[name] = row
+        stored.write_text(json.dumps(list(rows.values()), indent=1))
+        print(table([row]).partition("|\n|---")[2].split("\n", 1)[1], file=sys.stderr, flush=True)
+    print(table(list(rows.values())))
 
 
 if __name__ == "__main__":
