@@ -125,7 +125,9 @@ class _Job:
 
         set_up(threads=self.threads, offline=self.offline)
         from fyc import api
+        from fyc.models import return_freed_memory
 
+        return_freed_memory()
         return api.plan(recipe, output=self.output, device=self.device, offline=self.offline)
 
     def run(self, plan: RunPlan) -> tuple[Artifact, dict[str, Any]]:

@@ -26,7 +26,7 @@ class Magnitudes:
         self.largest = torch.zeros(channels)
         self._largest_weights = torch.zeros(channels)
         self._weight = 0.0
-        #: Of each bin: the weights of its values, weighted sum, weighted sum of squares.
+        #: Of each bin, largest sizes first: the weights of its values, weighted sum, weighted sum of squares.
         self._bins = torch.zeros(3, channels, _BINS)
         self._above: Tensor | None = None
 
@@ -38,11 +38,11 @@ class Magnitudes:
         self.largest = torch.maximum(self.largest, largest)
         self._weight += float(weights.sum())
         self._above = None
-        places = _bin_of(sizes) + torch.arange(sizes.shape[1]) * _BINS
-        value = weights[:, None].expand_as(sizes)
+        places = _bin_of(sizes).add_(torch.arange(sizes.shape[1]) * _BINS)
+        value = weights[:, None].repeat(1, sizes.shape[1])
         for moment in self._bins:
-            moment.view(-1).index_add_(0, places.view(-1), value.reshape(-1))
-            value = value * sizes
+            moment.view(-1).index_add_(0, places.view(-1), value.view(-1))
+            value *= sizes
 
     def clipped(self, limits: Tensor, headroom: float = 1.0) -> Tensor:
         """Mean squared error of clipping each channel at some limits.
@@ -65,7 +65,7 @@ class Magnitudes:
     def rounded(self, steps: Tensor) -> Tensor:
         """Mean squared error of rounding each channel to multiples of its step; float64 `[K]` to float64 `[K]`."""
         weight, _, squares = self._beyond(steps[:, None] / 2)
-        everything = self._sums()[2, :, :1]
+        everything = self._sums()[2, :, -1:]
         return (everything - squares + weight * steps[:, None].square() / 12).clamp_min_(0)[:, 0]
 
     def share_beyond(self, limits: Tensor) -> Tensor:
@@ -74,18 +74,20 @@ class Magnitudes:
 
     def mean_square(self) -> Tensor:
         """Mean square of each channel, float32 `[K]`."""
-        return self._sums()[2, :, 0].float()
+        return self._sums()[2, :, -1].float()
 
     def _beyond(self, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weight, sum and sum of squares of all bins that lie wholly above the limits; float64 `[K, L]` each."""
-        first = _bin_of(limits.float()) + 1
-        return tuple(sums.gather(1, first) for sums in self._sums())  # type: ignore[return-value]
+        above = _bin_of(limits.float())
+        return tuple(sums.gather(1, above) for sums in self._sums())  # type: ignore[return-value]
 
     def _sums(self) -> Tensor:
-        """Moments of each bin and all above it, over the weight of all rows; float64 `[3, K, bins + 1]`."""
+        """Moments of the first 0, 1, ... bins over the weight of all rows; float64 `[3, K, bins + 1]`."""
         if self._above is None:
-            sums = self._bins.double().flip(2).cumsum(2).flip(2) / self._total()
-            self._above = torch.nn.functional.pad(sums, (0, 1))
+            # In place: for a wide layer this is the largest tensor that the survey holds.
+            self._above = torch.zeros(*self._bins.shape[:2], _BINS + 1, dtype=torch.float64)
+            torch.cumsum(self._bins, 2, dtype=torch.float64, out=self._above[:, :, 1:])
+            self._above /= self._total()
         return self._above
 
     def _total(self) -> float:
@@ -93,6 +95,6 @@ class Magnitudes:
 
 
 def _bin_of(sizes: Tensor) -> Tensor:
-    """Bin of each size; float32 to int64 of the same shape."""
+    """Bin of each size, 0 for the largest; float32 to int64 of the same shape."""
     bits = sizes.contiguous().view(torch.int32) >> _DROPPED_BITS
-    return (bits - _FIRST).clamp_(0, _BINS - 1).to(torch.int64)
+    return bits.sub_(_FIRST).clamp_(0, _BINS - 1).neg_().add_(_BINS - 1).to(torch.int64)
