@@ -70,9 +70,10 @@ class ModuleReport:
     Attributes:
         path: module path in the model.
         action: one word or two, for example `int8`, `int4`, `pruned`.
-        bits: bits per weight, if the pass changed them.
-        expansion: extra input columns divided by input columns (0.01 is 1 %).
-        error: relative output error of the module's group on the calibration inputs, |y' - y|^2 / |y|^2.
+        bits: bits in which one weight is stored, without scales; None if the pass does not quantize.
+        expansion: extra input columns divided by input columns (0.01 is 1 %); None if the pass adds none.
+        error: output error of the module's group on the calibration inputs, squared and relative:
+            mean |y' - y|^2 / mean |y|^2, with y and y' for the same input; None if it was not measured.
         details: anything else that is JSON-able.
     """
 
@@ -188,9 +189,10 @@ class PassContext(Protocol):
     def observe(self, block: Block, watch: Mapping[fx.Node | str, Callable[[Tensor], None]]) -> None:
         """Run the block over all calibration batches and hand each watched node's value to its callback.
 
-        Nodes are given themselves or by name. The value is passed as the graph computes it (some models flatten
-        batch and tokens); the callback must not keep or change it. Raises FYC-M04 when a watched value is NaN or
-        infinite.
+        Nodes are given themselves or by name. The value is passed as the graph computes it, mostly `[batch, tokens,
+        channels]`; some models flatten batch and tokens, and `x.flatten(0, -2)` makes `[rows, channels]` of both. The
+        callback must not keep or change it. May be called repeatedly; gradients are off. Raises FYC-M04 when a
+        watched value is NaN or infinite.
         """
         ...
 
@@ -271,7 +273,10 @@ class Pass(abc.ABC, Generic[O]):
         return PassResult()
 
     def summarize(self, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Turn the metrics of the outer model and of every block into the pass's own; by default their means."""
+        """Turn the metrics of the outer model and of every block into the pass's own; by default their means.
+
+        Blocks without metrics are not among them.
+        """
         names = dict.fromkeys(name for block in metrics for name in block)
         means = {}
         for name in names:

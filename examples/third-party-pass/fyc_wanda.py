@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -31,31 +33,63 @@ class Wanda(fyc.Pass[WandaOptions]):
         found = {}
         for path, graph in model.graph.blocks.items():
             block = model.skeleton.get_submodule(path)
-            for group in [] if graph.opaque else ir.linear_groups(graph, block):
-                for name in group.paths:
+            for name in linears(graph, block):
+                if model.selects(f"{path}.{name}"):
                     weight = block.get_submodule(name).weight
-                    if model.selects(f"{path}.{name}"):
-                        found[f"{path}.{name}"] = weight.numel() * weight.element_size()
+                    found[f"{path}.{name}"] = weight.numel() * weight.element_size()
         return found
 
     def run(self, block: fyc.Block, ctx: fyc.PassContext) -> fyc.PassResult:
         groups = ir.linear_groups(block.graph, block.module)
         squares: dict[str, Tensor] = {}  # node name -> sum of x^2 for each input channel
 
-        def adder(name: str) -> Callable[[Tensor], None]:
-            def add(x: Tensor) -> None:  # [batch, tokens, channels]
-                squares[name] = squares.get(name, 0) + x.double().square().sum((0, 1))
+        def add_squares(name: str, x: Tensor) -> None:
+            x = x.flatten(0, -2)  # [batch, tokens, channels], or in some models (OPT) [tokens, channels] already
+            squares[name] = squares.get(name, 0) + x.double().square().sum(0)
 
-            return add
-
-        ctx.observe(block, {group.input: adder(group.input.name) for group in groups})
-        reports = []
+        ctx.observe(block, {group.input: partial(add_squares, group.input.name) for group in groups})
+        before = copy.deepcopy(block.module)
+        zeros: dict[str, float] = {}
         for group in groups:
             for name in group.paths:
                 if ctx.selects(f"{block.path}.{name}"):
-                    zeros = prune(block.module.get_submodule(name), squares[group.input.name], self.options.sparsity)
-                    reports.append(fyc.ModuleReport(f"{block.path}.{name}", "pruned", details={"zeros": zeros}))
-        return fyc.PassResult(reports)
+                    linear = block.module.get_submodule(name)
+                    zeros[name] = prune(linear, squares[group.input.name], self.options.sparsity)
+        errors = output_errors(before, block, groups, ctx)
+        reports = [
+            fyc.ModuleReport(f"{block.path}.{name}", "pruned", error=errors[name], details={"zeros": share})
+            for name, share in zeros.items()
+        ]
+        pruned = sum(share * block.module.get_submodule(name).weight.numel() for name, share in zeros.items())
+        weights = sum(block.module.get_submodule(name).weight.numel() for name in zeros)
+        return fyc.PassResult(reports, {"pruned": pruned, "weights": weights})
+
+    def summarize(self, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """The share over the whole model: a mean of the blocks' shares would count small blocks like large ones."""
+        pruned, weights = (sum(block.get(key, 0.0) for block in metrics) for key in ("pruned", "weights"))
+        return {"zeros": pruned / weights} if weights else {}
+
+
+def linears(graph: ir.BlockGraph, block: nn.Module) -> list[str]:
+    return [name for group in ir.linear_groups(graph, block) for name in group.paths]
+
+
+def output_errors(
+    before: nn.Module, block: fyc.Block, groups: Sequence[ir.LinearGroup], ctx: fyc.PassContext
+) -> dict[str, float]:
+    """For every linear layer the error of its group, mean |y' - y|^2 / mean |y|^2: both outputs for the same input."""
+    lost: dict[str, float] = {}
+    total: dict[str, float] = {}
+
+    def add(group: ir.LinearGroup, x: Tensor) -> None:
+        for name in group.paths:
+            y = before.get_submodule(name)(x).double()
+            change = block.module.get_submodule(name)(x).double() - y
+            lost[group.input.name] = lost.get(group.input.name, 0.0) + float(change.square().sum())
+            total[group.input.name] = total.get(group.input.name, 0.0) + float(y.square().sum())
+
+    ctx.observe(block, {group.input: partial(add, group) for group in groups})
+    return {name: lost[g.input.name] / (total[g.input.name] or 1.0) for g in groups for name in g.paths}
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from fyc.artifact import (
     write_tensors,
     write_text,
 )
-from fyc.engine.guard import RESUME, guarded
+from fyc.engine.guard import RESUME, guarded, require_json
 from fyc.engine.live import LiveModel
 from fyc.engine.plots import draw_modules
 from fyc.engine.prepare import RunPlan
@@ -184,7 +184,7 @@ def _passes(plan: RunPlan, live: LiveModel, names: list[str]) -> list[PassEntry]
 def _summary(pass_: Pass[Any], metrics: list[dict[str, float]]) -> dict[str, float]:
     def summarize() -> dict[str, float]:
         summary = {name: float(value) for name, value in pass_.summarize(metrics).items()}
-        json.dumps(summary, allow_nan=False)
+        require_json(summary, "metrics")
         return summary
 
     return guarded(pass_, summarize, dict, "its metrics", advice=RESUME)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from fyc.errors import FycError, PassError, is_disk_full, is_out_of_memory
@@ -11,6 +12,8 @@ from fyc.passes import Pass
 _T = TypeVar("_T")
 _DEBUG = "--debug shows the traceback"
 RESUME = f"{_DEBUG}; finished blocks are kept: --resume continues after a repair"
+#: What to do about a pass that left something it may not leave.
+REPAIR = "if this is your pass, repair it and repeat the command with --resume; if not, report this to its author"
 
 
 def guarded(
@@ -53,3 +56,28 @@ def guarded(
             next=advice,
         ) from error
     return result
+
+
+def require_json(value: object, name: str) -> None:
+    """Walk through what a pass returned, so that the error names the entry and not only its kind.
+
+    Args:
+        value: nested mappings, lists, texts and numbers.
+        name: what the errors call it.
+
+    Raises:
+        TypeError: something in it is not JSON.
+        ValueError: a number in it is NaN or infinite.
+    """
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str | int | float | None):
+                raise TypeError(f"{name} has the key {key!r:.80}, which is not JSON")
+            require_json(entry, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            require_json(entry, f"{name}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {float(value)}, and only finite numbers can be stored")
+    elif not isinstance(value, str | int | float | None):
+        raise TypeError(f"{name} is a {type(value).__name__}, which is not JSON")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fyc.artifact import Replacement, is_module_path
+from fyc.engine.guard import REPAIR, require_json
 from fyc.errors import PassError
 from fyc.loading.rebuild import persistent_tensors
 from fyc.passes import FycModule, Pass
@@ -117,7 +118,10 @@ def check_report(pass_: Pass[Any], data: Mapping[str, Any], where: str) -> None:
         PassError: FYC-X03 for a value that is not JSON, a number that is not finite, or a path that is none.
     """
     try:
-        json.dumps(data, allow_nan=False)
+        for report in data["modules"]:
+            require_json(report, f"report of {report['path']!r:.80}")
+        for key, value in data.items():
+            require_json(value, key)
     except (TypeError, ValueError) as error:
         raise _left(pass_, "a result that is not JSON", where, str(error)) from error
     paths = [*data["replaced"], *(report["path"] for report in data["modules"])]
@@ -127,6 +131,41 @@ def check_report(pass_: Pass[Any], data: Mapping[str, Any], where: str) -> None:
     for name, value in data["metrics"].items():
         if not isinstance(value, int | float):
             raise _left(pass_, "a metric that is no number", where, f"{name} is {value!r:.80}")
+
+
+def check_paths(
+    pass_: Pass[Any],
+    reported: Sequence[str],
+    made: Sequence[str],
+    root: nn.Module,
+    prefix: str,
+    pristine: nn.Module,
+) -> None:
+    """Compare what a pass reports with what it did.
+
+    Args:
+        pass_: the pass that ran.
+        reported: the paths of its reports.
+        made: paths of the modules it put into the model.
+        root: the block, or the model outside its blocks.
+        prefix: path of the block, "" for the model outside its blocks.
+        pristine: the untouched skeleton.
+
+    Raises:
+        PassError: FYC-X03 for a report on a module that is not there, or a replaced module without a report.
+    """
+    for path in reported:
+        inside = within(path, prefix) if prefix else True
+        local = path[len(prefix) :].removeprefix(".") if prefix else path
+        if not inside or not (_has(root, local) or _has(pristine, path)):
+            why = f"there is no {path!r:.80} {'in this block' if prefix else 'in the model'}"
+            if prefix and _has(root, path):
+                why += f"; paths start at the model: {f'{prefix}.{path}'!r}"
+            raise _left(pass_, "a report on something that is no module", prefix or path, why)
+    for path in made:
+        # A module that was added beside the others has no counterpart in the source model that a reader could look for.
+        if _has(pristine, path) and not any(within(path, report) for report in reported):
+            raise _left(pass_, "a module that it replaced without a report", path, "`fyc inspect` would not show it")
 
 
 def same_class(a: type[nn.Module], b: type[nn.Module]) -> bool:
@@ -164,6 +203,14 @@ def _inside(name: str, replaced: Mapping[str, Replacement]) -> bool:
     return any(name.startswith(f"{path}.") for path in replaced)
 
 
+def _has(root: nn.Module, path: str) -> bool:
+    try:
+        root.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
@@ -184,5 +231,5 @@ def _left(pass_: Pass[Any], what: str, where: str, why: str) -> PassError:
         f"the pass {pass_.name!r} left {what}",
         where=where,
         why=why,
-        next="report this to the author of the pass",
+        next=REPAIR,
     )

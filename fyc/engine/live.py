@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from fyc import ir
 from fyc.artifact import Replacement
-from fyc.engine.leavings import check_attributes, check_report, check_tensors, rebuildable, same_class, within
+from fyc.engine.guard import REPAIR
+from fyc.engine.leavings import (
+    check_attributes,
+    check_paths,
+    check_report,
+    check_tensors,
+    rebuildable,
+    same_class,
+    within,
+)
 from fyc.engine.prepare import RunPlan
 from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
@@ -100,7 +109,8 @@ class LiveModel:
         """Store a converted block (or the outer model) as a finished step.
 
         Raises:
-            PassError: FYC-X03 when the pass left a module or a shape that loading would not accept.
+            PassError: FYC-X03 when the pass left a module or a shape that loading would not accept, or reports
+                something else than what it did.
         """
         pass_ = self._plan.passes[stage].pass_
         before = self.replaced(stage - 1, name) if stage else {}
@@ -118,6 +128,8 @@ class LiveModel:
             "notes": list(result.notes),
         }
         check_report(pass_, data, prefix or OUTER)
+        made = [path for path, entry in replaced.items() if entry is not before.get(path)]
+        check_paths(pass_, [report.path for report in result.modules], made, root, prefix, self._pristine)
         own = {key: tensor for key, tensor in tensors.items() if key not in aliases}
         self.step(stage, name).write(data, own)
 
@@ -167,13 +179,19 @@ def _replacements(
                 f"the pass {pass_.name!r} left a {type(module).__name__} that cannot be loaded again",
                 where=path,
                 why="only subclasses of fyc.FycModule listed in the pass's `modules` may be left",
-                next="report this to the author of the pass",
+                next=REPAIR,
             )
     present = {base + name if name else prefix for name, _ in root.named_modules()}
     for path in original:
         inside_block = within(path, prefix) if prefix else not any(within(path, block) for block in skip)
         if inside_block and path not in present and not any(path.startswith(f"{outer}.") for outer in inside):
-            raise PassError("FYC-X03", f"the pass {pass_.name!r} removed a module", where=path)
+            raise PassError(
+                "FYC-X03",
+                f"the pass {pass_.name!r} removed a module",
+                where=path,
+                why="a module may be replaced or stand unused in the graph, but its path stays",
+                next=REPAIR,
+            )
     return found
 
 
@@ -189,6 +207,7 @@ def _replacement(pass_: Pass[Any], path: str, module: FycModule, before: Mapping
             f"the pass {pass_.name!r} left a {name} that it does not list",
             where=path,
             why="`modules` of the pass is the allow-list for loading",
+            next=f"if this is your pass, add {name} to its `modules`; if not, report this to its author",
         )
     return Replacement(by=pass_.name, cls=name, config=config)
 

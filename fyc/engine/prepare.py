@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: What a process needs before it holds a single weight (torch, transformers): measured, see docs/benchmarks.md.
 _IMPORTS_BYTES = 450 * 10**6
+_LEVELS = ("info", "warning", "error")
+#: How many findings an error repeats.
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -295,17 +298,55 @@ def _pass_plan(
         )
     view = ModelView(model, graph, patterns.selects)
     registered = host.passes[pass_.name]
-    targets = guarded(pass_, lambda: dict(pass_.targets(view)), dict, "its targets")
-    findings = guarded(pass_, lambda: tuple(pass_.check(view)), tuple, "its check")
+    targets = guarded(pass_, lambda: _targets(pass_, view), dict, "its targets")
+    findings = guarded(pass_, lambda: _findings(pass_, view), tuple, "its check")
     if not targets:
         raise RecipeError(
             "FYC-R04",
             f"the pass {pass_.name!r} finds nothing to do in this model",
             where=recipe.where("passes", index),
-            why="no module that it handles is selected",
-            next="change `include`/`exclude`, or drop the pass",
+            why=_nothing_because(findings),
+            next="change `include`/`exclude` or its options, or drop the pass",
         )
     return PassPlan(pass_, f"{registered.distribution} {registered.version}", patterns, targets, findings)
+
+
+def _targets(pass_: Pass[Any], view: ModelView) -> dict[str, int]:
+    targets = dict(pass_.targets(view))
+    for path, size in targets.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise TypeError(f"the bytes of {path!r:.80} are {size!r:.80}, not a whole number of 0 or more")
+        try:
+            view.skeleton.get_submodule(path)
+        except AttributeError:
+            raise ValueError(f"the model has no module {path!r:.80}; paths start at the model") from None
+        if not view.selects(path):
+            raise ValueError(f"{path!r:.80} is not selected; ask model.selects(path) first")
+    return targets
+
+
+def _findings(pass_: Pass[Any], view: ModelView) -> tuple[Finding, ...]:
+    found = pass_.check(view)
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise TypeError(f"it returned {type(found).__name__} instead of a sequence of fyc.Finding")
+    findings = tuple(found)
+    for finding in findings:
+        if not isinstance(finding, Finding):
+            raise TypeError(f"it returned {finding!r:.80}, which is no fyc.Finding")
+        if finding.level not in _LEVELS:
+            raise ValueError(f"a finding has the level {finding.level!r:.80} instead of {', '.join(_LEVELS)}")
+    return findings
+
+
+def _nothing_because(findings: Sequence[Finding]) -> str:
+    """Why a pass has nothing to do; the run stops here, so its own words would not be seen otherwise."""
+    said = [
+        f"{finding.message} ({finding.where})" if finding.where else finding.message
+        for finding in findings
+        if finding.level != "info"
+    ]
+    shown = said[:_SHOWN] + ([f"{len(said) - _SHOWN} more"] if len(said) > _SHOWN else [])
+    return "; ".join(["no module that it handles is selected", *shown])
 
 
 def _refuse_errors(plan: RunPlan) -> None:

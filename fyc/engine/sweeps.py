@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from torch import Tensor
 from fyc.artifact.nested import pack
 from fyc.engine.context import Context, seeded_generator
 from fyc.engine.dump import dump_block
-from fyc.engine.guard import RESUME, guarded
+from fyc.engine.guard import REPAIR, RESUME, guarded, require_json
 from fyc.engine.live import OUTER, SOURCE, LiveModel, release_unused
 from fyc.engine.prepare import RunPlan
 from fyc.engine.progress import Progress
@@ -107,7 +106,7 @@ class Sweeper:
 
         def decide() -> dict[str, Any]:
             decided = pass_.plan(surveys, ctx)
-            json.dumps(decided, allow_nan=False)
+            require_json(decided, "plan")
             return decided
 
         return self._guarded(decide, dict, "its plan over all blocks", ctx)
@@ -180,6 +179,7 @@ class Sweeper:
             def look() -> Survey:
                 survey = pass_.survey(block, ctx)
                 if isinstance(survey, Survey):
+                    require_json(survey.values, "values")
                     step.write({"values": dict(survey.values)}, survey.tensors)
                 return survey
 
@@ -283,5 +283,5 @@ def _lint(name: str, block: Block) -> None:
             f"the pass {name!r} left a graph that cannot run",
             where=f"{block.path}: {error.where}" if error.where else block.path,
             why=f"{error.what}; {error.why}" if error.why else error.what,
-            next="report this to the author of the pass; --dump-ir shows the graph before and after",
+            next=f"{REPAIR}; --dump-ir shows the graph before and after",
         ) from error

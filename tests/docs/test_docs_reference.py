@@ -107,6 +107,18 @@ def test_every_member_of_the_pass_interface_is_documented(cls: type) -> None:
     assert not missing
 
 
+def test_the_signatures_of_a_pass_are_the_codes_own() -> None:
+    table = sections(DOCS / "writing-a-pass.md")["The life of a pass"]
+    rows = {row.partition("(")[0]: row for row in re.findall(r"^\| `(\w+\(.*?\) -> .*?)` \|", table, re.MULTILINE)}
+    methods = [name for name, value in vars(fyc.Pass).items() if inspect.isfunction(value) and name[0] != "_"]
+    for name in methods:
+        signature = str(inspect.signature(getattr(fyc.Pass, name))).replace("self, ", "").replace("self", "")
+        assert rows[name] == name + signature.replace("'", "")
+    name, row = "observe", rows["observe"].replace("\\|", "|")
+    signature = str(inspect.signature(fyc.PassContext.observe)).replace("self, ", "").replace("'", "")
+    assert row == name + signature
+
+
 @pytest.mark.parametrize("field", [info.alias or name for name, info in Manifest.model_fields.items()])
 def test_every_field_of_the_manifest_is_documented(field: str) -> None:
     assert f"| `{field}` |" in sections(DOCS / "artifact.md")["fyc.json"]

@@ -162,7 +162,31 @@ LEFT: dict[str, tuple[Callable[[Block, Any], Any], str]] = {
     "a report that is not JSON": (
         lambda block, ctx: PassResult([ModuleReport(block.path, "x", details={"a": torch.ones(1)})]), "not JSON"
     ),
-    "a metric that is NaN": (lambda block, ctx: PassResult([], {"loss": float("nan")}), "not JSON"),
+    "a detail that is NaN": (
+        lambda block, ctx: PassResult([ModuleReport(block.path, "x", details={"a": [1, {"b": float("nan")}]})]),
+        "report of 'model.layers.1'.details.a[1].b is nan, and only finite numbers",
+    ),
+    "a metric that is NaN": (lambda block, ctx: PassResult([], {"loss": float("nan")}), "metrics.loss is nan"),
+    "a metric that is a tensor": (
+        lambda block, ctx: PassResult([], {"loss": torch.ones(1)}), "metrics.loss is a Tensor, which is not JSON"
+    ),
+    "a report on a module that is not there": (
+        lambda block, ctx: PassResult([ModuleReport(f"{block.path}.mlp.nothing", "x")]),
+        "there is no 'model.layers.1.mlp.nothing' in this block",
+    ),
+    "a report whose path starts at the block": (
+        lambda block, ctx: PassResult([ModuleReport("mlp.up_proj", "x")]),
+        "paths start at the model: 'model.layers.1.mlp.up_proj'",
+    ),
+    "a report on another block": (
+        lambda block, ctx: PassResult([ModuleReport("model.layers.0.mlp", "x")]),
+        "there is no 'model.layers.0.mlp' in this block",
+    ),
+    "a replaced module without a report": (
+        lambda block, ctx: put(toys.RowInt8.of)(block, ctx)
+        or PassResult([ModuleReport(f"{block.path}.self_attn", "x")]),
+        "left a module that it replaced without a report",
+    ),
     "a metric that is text": (lambda block, ctx: PassResult([], {"loss": "low"}), "a metric that is no number"),
 }  # fmt: skip
 
@@ -180,7 +204,67 @@ def test_what_a_pass_may_not_leave(act: Callable[[Block, Any], Any], message: st
     assert (error.code, error.exit_code) == ("FYC-X03", 4)
     assert message in str(error)
     assert "toy-doing" in error.what
-    assert "model.layers.1" in error.where or "no path" in message
+    assert "model.layers.1" in error.where
+    if "report" in error.next:
+        assert error.next.startswith("if this is your pass, ")
+
+
+def test_the_advice_names_the_class_to_list(tmp_path: Path) -> None:
+    error = failing(doing(put(lambda old: NoConfigListed())), tmp_path / "out")
+    assert "add NoConfigListed to its `modules`" in error.next
+
+
+def test_a_module_that_was_added_needs_no_report(tmp_path: Path) -> None:
+    """What the source model does not have is a helper of what was replaced."""
+
+    def act(block: Block, ctx: Any) -> PassResult:
+        block.module.mlp.add_module("beside", toys.RowInt8.of(down(block)))
+        return put(toys.RowInt8.of)(block, ctx) or PassResult([ModuleReport(f"{block.path}.mlp.down_proj", "int8")])
+
+    cls = doing(act)
+    made = convert(toys.toy_plan(toys.model(), tmp_path / "out", "toy-doing", host=toys.toy_host(cls)))
+    assert [entry.path for entry in made.manifest.modules] == ["model.layers.1.mlp.down_proj"]
+
+
+PLANNED: dict[str, tuple[str, Any, str, str]] = {
+    "targets in floats": ("targets", {"model.layers.0": 3.5}, "its targets", "'model.layers.0' are 3.5"),
+    "targets below nothing": ("targets", {"model.layers.0": -1}, "its targets", "'model.layers.0' are -1"),
+    "targets in bools": ("targets", {"model.layers.0": True}, "its targets", "'model.layers.0' are True"),
+    "a target that is not there": ("targets", {"mlp.up_proj": 1}, "its targets", "no module 'mlp.up_proj'"),
+    "a target that is not selected": ("targets", {"model.layers.2": 1}, "its targets", "not selected"),
+    "a list of targets": ("targets", ["model.layers.0"], "its targets", "ValueError"),
+    "a text as findings": ("check", "too small", "its check", "it returned str instead of a sequence of fyc.Finding"),
+    "texts as findings": ("check", ["too small"], "its check", "it returned 'too small', which is no fyc.Finding"),
+    "no findings": ("check", None, "its check", "it returned NoneType instead"),
+    "a finding of no level": ("check", [fyc.Finding("bad", "x")], "its check", "level 'bad'"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("step", "value", "where", "why"), PLANNED.values(), ids=PLANNED)
+def test_what_targets_and_check_may_not_return(step: str, value: Any, where: str, why: str, tmp_path: Path) -> None:
+    cls = type("Planning", (Doing,), {step: lambda self, model: value})
+    use = "{use: toy-doing, exclude: [model.layers.2]}" if step == "targets" else "toy-doing"
+    with pytest.raises(PassError) as caught:
+        toys.toy_plan(toys.model(), tmp_path / "out", use, host=toys.toy_host(cls))
+    assert (caught.value.code, caught.value.where) == ("FYC-X01", where)
+    assert "toy-doing" in caught.value.what
+    assert why in caught.value.why
+
+
+def test_a_pass_with_nothing_to_do_says_why_in_its_own_words(tmp_path: Path) -> None:
+    class Picky(Doing):
+        def targets(self, model: Any) -> dict[str, int]:
+            return {}
+
+        def check(self, model: Any) -> list[fyc.Finding]:
+            info = fyc.Finding("info", "4 groups")
+            return [info, *(fyc.Finding("warning", "48 inputs do not fit", path) for path in "abcde")]
+
+    with pytest.raises(FycError) as caught:
+        toys.toy_plan(toys.model(), tmp_path / "out", "toy-doing", host=toys.toy_host(Picky))
+    assert caught.value.code == "FYC-R04"
+    said = "48 inputs do not fit (a); 48 inputs do not fit (b); 48 inputs do not fit (c); 2 more"
+    assert caught.value.why == f"no module that it handles is selected; {said}"
 
 
 def test_a_pass_that_changes_nothing_is_fine(tmp_path: Path) -> None:
@@ -294,7 +378,11 @@ STRANGE = {
 
 @pytest.mark.parametrize("attributes", STRANGE.values(), ids=STRANGE)
 def test_what_survey_and_plan_may_not_return(attributes: dict[str, Any], tmp_path: Path) -> None:
-    assert failing(type("Strange", (Strange,), attributes), tmp_path / "out").code == "FYC-X01"
+    error = failing(type("Strange", (Strange,), attributes), tmp_path / "out")
+    assert error.code == "FYC-X01"
+    data = attributes.get("planned") or getattr(attributes["surveyed"], "values", None)
+    if isinstance(data, dict) and "a" in data:
+        assert ".a is " in error.why
 
 
 def test_surveys_may_share_memory_and_be_views(tmp_path: Path) -> None:

@@ -250,3 +250,9 @@ def test_any_changed_character_is_read_or_refused(position, character):
         parse_recipe(GOOD[:position] + character + GOOD[position + 1 :], name="r.yaml")
     except FycError as error:
         assert error.where.startswith("r.yaml")  # noqa: PT017
+
+
+@pytest.mark.parametrize("text", ["2:4", "12:30:45", "yes", "on"])
+def test_texts_that_older_yaml_takes_for_something_else(text):
+    recipe = parse_recipe(f"schema: 1\nmodel: {{source: m}}\npasses: [{{use: p, options: {{pattern: {text}}}}}]\n")
+    assert recipe.passes[0].options == {"pattern": text}
