@@ -1,5 +1,6 @@
 # Everything runs in .venv, which the first target that needs it sets up.
 # torch is installed first and on its own, so that nothing else ever chooses its build.
+# The links stand beside pip's editable install, which is an import hook: mypy and editors do not see through one.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,10 +23,16 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fyc needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	@echo "setting up .venv: a few minutes, most of them for torch"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	mkdir -p .venv/links
+	ln -sfn '$(CURDIR)/fyc' .venv/links/fyc
+	for part in passes kernels plugins recipes; do ln -sfn "$(CURDIR)/$$part" ".venv/links/fyc_$$part"; done
+	$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "fyc-links.pth").write_text("$(CURDIR)/.venv/links\n")'
 	touch $@
+	@echo "done; \`source .venv/bin/activate\` puts fyc on the PATH, \`fyc doctor\` looks at it, \`make test\` runs the tests"
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

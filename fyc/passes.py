@@ -158,8 +158,14 @@ class ModelView:
     @property
     def causal(self) -> bool:
         """Whether the model predicts the next token, so that branches and perplexity make sense."""
-        can_generate = getattr(self.skeleton, "can_generate", None)
-        return bool(can_generate is not None and can_generate())
+        return predicts_next(self.skeleton)
+
+
+def predicts_next(model: nn.Module) -> bool:
+    """Whether a model predicts every token from those before it: an encoder-decoder generates, but saw them all."""
+    can_generate = getattr(model, "can_generate", None)
+    config = getattr(model, "config", None)
+    return bool(can_generate is not None and can_generate()) and not getattr(config, "is_encoder_decoder", False)
 
 
 class PassContext(Protocol):

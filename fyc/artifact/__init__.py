@@ -1,6 +1,7 @@
 """The artifact: a folder of safetensors, graphs and a manifest with the hash of every file."""
 
 from fyc.artifact.artifact import Artifact, diff, is_artifact, open_artifact
+from fyc.artifact.figures import Figures, figures
 from fyc.artifact.files import (
     StoredTensor,
     read_header,
@@ -26,6 +27,7 @@ from fyc.artifact.manifest import (
 __all__ = [
     "Artifact",
     "BlockEntry",
+    "Figures",
     "Guard",
     "Manifest",
     "ModuleEntry",
@@ -35,6 +37,7 @@ __all__ = [
     "Source",
     "StoredTensor",
     "diff",
+    "figures",
     "is_artifact",
     "is_file_name",
     "is_module_path",

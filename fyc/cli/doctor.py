@@ -64,7 +64,9 @@ def _versions() -> Iterator[Check]:
 def _machine() -> Iterator[Check]:
     import torch
 
-    yield Check("cpu", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    count = f"{threads} thread" if threads == 1 else f"{threads} threads"
+    yield Check("cpu", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {count}")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             yield Check(f"cuda:{index}", "ok", torch.cuda.get_device_name(index))

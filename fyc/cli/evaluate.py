@@ -132,9 +132,11 @@ def _windows(show: EventSink) -> Callable[[str, int, int], None]:
         if name not in started:
             started[name] = now
             show(Event("sweep", {"pass": name, "phase": "evaluate", "blocks": total, "unit": "windows"}))
-        seconds = (now - started[name]) / max(1, done - 1)
         data = {"pass": name, "phase": "evaluate", "index": done - 1, "total": total, "path": "windows"}
-        data |= {"seconds": seconds, "eta_seconds": seconds * (total - done), "peak_memory_bytes": peak_memory_bytes()}
+        # The clock starts when the first window is done: before the second one, nothing is measured.
+        seconds = (now - started[name]) / (done - 1) if done > 1 else None
+        left = None if seconds is None else seconds * (total - done)
+        data |= {"seconds": seconds, "eta_seconds": left, "peak_memory_bytes": peak_memory_bytes()}
         show(Event("block", data))
 
     return report

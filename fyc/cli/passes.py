@@ -63,8 +63,7 @@ def show(
     if json:
         print_json(content)
         return
-    show_pairs({key: content[key] for key in ("pass", "version", "brought by", "summary")})
-    show_pairs({key: content[key] for key in ("requires", "produces", "removes", "conflicts", "modules")})
+    show_pairs({key: value for key, value in content.items() if key != "options"})
     if content["options"]:
         typer.echo("")
         rows = [

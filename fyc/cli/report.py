@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from fyc.ui.tables import cell_text, option_text, show_pairs, show_table
+from fyc.ui.tables import cell_text, columns_that_fit, option_text, show_pairs, show_table
 from fyc.ui.text import human_bytes
 
 
@@ -56,10 +56,29 @@ def show_artifact(artifact: Mapping[str, Any], *, modules: bool) -> None:
             typer.echo(f"{entry['name']}: {name} = {value:.6g}")
         for note in entry["notes"]:
             typer.echo(f"{entry['name']}: {note}")
-    if modules and artifact["modules"]:
-        columns = ("path", "by", "action", "bits", "expansion", "error")
-        typer.echo("")
-        show_table(columns, [[entry[column] for column in columns] for entry in artifact["modules"]])
+    if modules:
+        for name in dict.fromkeys(module["by"] for module in artifact["modules"]):
+            _show_modules(name, [module for module in artifact["modules"] if module["by"] == name])
+
+
+def _show_modules(name: str, modules: Sequence[Mapping[str, Any]]) -> None:
+    from fyc.artifact import ModuleEntry, figures
+
+    shown = figures([ModuleEntry(**module) for module in modules])
+    columns = ["path", "action", *shown.fields]
+    rows = [[module[column] for column in columns] for module in modules]
+    for key in shown.details:
+        columns.append(key)
+        for row, module in zip(rows, modules, strict=True):
+            row.append(module["details"].get(key))
+    fitting = columns_that_fit(columns, rows, least=2 + len(shown.fields))
+    typer.echo("")
+    show_table(columns[:fitting], [row[:fitting] for row in rows], title=name)
+    if shown.common:
+        common = ", ".join(f"{key} {cell_text(value)}" for key, value in shown.common.items())
+        typer.echo(f"in every module: {common}")
+    if fitting < len(columns):
+        typer.echo(f"no room for: {', '.join(columns[fitting:])} (see report.md, or --json)")
 
 
 def show_diff(diff: Mapping[str, Any]) -> None:

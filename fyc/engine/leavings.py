@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fyc.artifact import Replacement, is_module_path
 from fyc.engine.guard import REPAIR, require_json
 from fyc.errors import PassError
-from fyc.loading.rebuild import persistent_tensors
+from fyc.loading.rebuild import persistent_tensors, same_kind
 from fyc.passes import FycModule, Pass
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -103,12 +103,25 @@ def rebuildable(pass_: Pass[Any], path: str, module: FycModule) -> dict[str, Any
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise _left(pass_, f"a {type(module).__name__} that its config() cannot build again", path, why) from error
-    found, wanted = _shapes(twin), _shapes(module)
-    if found != wanted:
-        name = min(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-        why = f"{name} would have the shape {found.get(name)} instead of {wanted.get(name)}"
-        raise _left(pass_, f"a {type(module).__name__} that its config() builds otherwise", path, why)
+    built, held = dict(persistent_tensors(twin)), dict(persistent_tensors(module))
+    for name in sorted(built.keys() | held.keys()):
+        why = _otherwise(name, built.get(name), held.get(name))
+        if why:
+            raise _left(pass_, f"a {type(module).__name__} that its config() builds otherwise", path, why)
     return config
+
+
+def _otherwise(name: str, built: Tensor | None, held: Tensor | None) -> str:
+    """Why what was put into a tensor of a module would not go into the one that its constructor makes."""
+    if built is None or held is None:
+        return f"{name} would be missing" if built is None else f"the constructor makes {name}, and it is gone"
+    if built.shape != held.shape:
+        return f"{name} would have the shape {list(built.shape)} instead of {list(held.shape)}"
+    if same_kind(built.dtype, held.dtype):
+        return ""
+    if built.dtype == held.dtype:
+        return f"{name} is {_type(held)}, a type that fyc does not load"
+    return f"{name} would be {_type(built)} instead of {_type(held)}; constructor and conversion must agree"
 
 
 def check_report(pass_: Pass[Any], data: Mapping[str, Any], where: str) -> None:
@@ -186,10 +199,6 @@ def _check_buffers(pass_: Pass[Any], path: str, module: nn.Module) -> None:
             raise _left(pass_, "a buffer that is not stored", f"{path}.{name}", why)
 
 
-def _shapes(module: nn.Module) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in persistent_tensors(module)}
-
-
 def _wanted(
     pristine: nn.Module, replaced: Mapping[str, Replacement], prefix: str, skip: Sequence[str]
 ) -> dict[str, Tensor]:
@@ -212,7 +221,11 @@ def _has(root: nn.Module, path: str) -> bool:
 
 
 def _kind(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    return f"{_type(tensor)} {list(tensor.shape)}"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _plain(module: nn.Module) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The pictures of an artifact's report: output error and extra columns of every converted module, as SVG."""
+"""The picture of an artifact's report: output error of every converted module, and extra columns, as SVG."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ def draw_modules(modules: Sequence[ModuleEntry], path: Path) -> bool:
     with mpl.rc_context():
         mpl.rcdefaults()  # a user's own style would change the bytes
         mpl.rcParams.update({"svg.hashsalt": "fyc", "svg.fonttype": "none", "font.size": 9})
-        figure = Figure(figsize=(9, 4.6), layout="constrained")
-        error, columns = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        expanded = any(module.expansion is not None for module in measured)
+        figure = Figure(figsize=(9, 4.6 if expanded else 3.2), layout="constrained")
+        ratios = (2, 1) if expanded else (1,)
+        axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+        error = axes[0]
         positions = list(range(len(measured)))
         colours = [_COLOURS.get(module.bits or 0.0, _OTHER) for module in measured]
         error.scatter(positions, [module.error for module in measured], c=colours, s=12)
@@ -45,8 +48,9 @@ def draw_modules(modules: Sequence[ModuleEntry], path: Path) -> bool:
             error.scatter([], [], c=_COLOURS.get(bits, _OTHER), s=12, label=f"{bits:g}-bit weights")
         if error.get_legend_handles_labels()[0]:
             error.legend(loc="lower right", frameon=False)
-        columns.bar(positions, [100 * (module.expansion or 0.0) for module in measured], color=colours, width=1.0)
-        columns.set_ylabel("extra columns (%)")
-        columns.set_xlabel("converted modules, in model order")
+        if expanded:
+            axes[1].bar(positions, [100 * (module.expansion or 0.0) for module in measured], color=colours, width=1.0)
+            axes[1].set_ylabel("extra columns (%)")
+        axes[-1].set_xlabel("converted modules, in model order")
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": "fyc"})
     return True

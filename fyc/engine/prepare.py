@@ -16,11 +16,12 @@ from fyc.artifact import is_file_name
 from fyc.artifact.manifest import Dtype
 from fyc.engine.guard import guarded
 from fyc.engine.order import check_order
+from fyc.engine.streams import STREAM_INPUTS
 from fyc.engine.units import Unit, units_of
 from fyc.engine.workspace import check_output
 from fyc.errors import RecipeError, ResourceError, TraceError, UserError
 from fyc.models import Checkpoint, load_tokenizer, open_checkpoint, read_text, skeleton, windows
-from fyc.passes import Finding, ModelView, Pass
+from fyc.passes import Finding, ModelView, Pass, predicts_next
 from fyc.recipe import ModulePatterns, Recipe, lock, resolve_passes
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _IMPORTS_BYTES = 450 * 10**6
 _LEVELS = ("info", "warning", "error")
 #: How many findings an error repeats.
 _SHOWN = 3
+#: Graph, reports and survey of one block in one pass (20 to 100 kB were seen), and what an artifact has once.
+_BESIDE_BYTES = 256 * 10**3
+_ARTIFACT_BYTES = 10**6
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,11 @@ class RunPlan:
 
     @property
     def disk_needed_bytes(self) -> int:
-        """Upper bound of what a run writes: one copy of the model a pass, and the artifact."""
-        return (len(self.passes) + 1) * self.source_bytes + 64 * 2**20
+        """Upper bound of what a run writes: a copy of the model a pass, the artifact, what lies beside weights."""
+        copies = len(self.passes) + 1
+        beside = copies * len(self.units) * _BESIDE_BYTES + _ARTIFACT_BYTES
+        companions = sum(path.stat().st_size for path in self.checkpoint.companions)
+        return copies * max(self.source_bytes, _bytes(self.skeleton)) * 11 // 10 + companions + beside
 
     @property
     def _paths(self) -> set[str]:
@@ -249,7 +256,7 @@ def check_resources(plan: RunPlan, *, resume: bool) -> None:
 
 
 def _refuse_gate(recipe: Recipe, model: PreTrainedModel) -> None:
-    if recipe.verify is not None and not model.can_generate():
+    if recipe.verify is not None and not predicts_next(model):
         raise RecipeError(
             "FYC-R09",
             f"`verify` cannot measure a {type(model).__name__}",
@@ -261,7 +268,7 @@ def _refuse_gate(recipe: Recipe, model: PreTrainedModel) -> None:
 
 def _refuse_inputs(graph: ir.ModelGraph) -> None:
     try:
-        graph.variant(frozenset({"input_ids"}))
+        graph.variant(STREAM_INPUTS)
     except TraceError as error:
         raise TraceError(
             error.code,

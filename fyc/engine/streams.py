@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
+#: What fyc feeds to a model.
+STREAM_INPUTS = frozenset({"input_ids"})
 #: Rows of logits that are compared at once; bounds the memory of the log-softmax.
 _ROWS = 128
 
@@ -178,9 +180,9 @@ def stored_call(value: Any) -> Any:
 
 def middle_modules(graph: ir.ModelGraph) -> list[str]:
     """Outer modules that are used between two blocks and so must stay in memory during a sweep."""
-    nodes = list(graph.graph.nodes)
-    names = [call.node for call in graph.calls]
-    positions = [i for i, node in enumerate(nodes) if node.name in names]
+    # The graph that the streams run: with other inputs, an encoder-decoder does its work at other places.
+    nodes = list(graph.variant(STREAM_INPUTS).nodes)
+    positions = [i for i, node in enumerate(nodes) if node.op == "call_module" and node.target in graph.blocks]
     between = nodes[positions[0] : positions[-1] + 1]
     blocks = {call.path for call in graph.calls}
     return sorted({str(node.target) for node in between if node.op in {"call_module", "get_attr"}} - blocks)

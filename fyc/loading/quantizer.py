@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
@@ -28,23 +27,19 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from fyc.artifact import Artifact, StoredTensor, open_artifact
 from fyc.errors import ArtifactError, FycError, ResourceError, is_out_of_memory
 from fyc.loading.bind import bind_blocks, changed_structures, check_numerically, read_graphs
-from fyc.loading.rebuild import get_tensor, persistent_tensors, replace_modules, set_tensor
+from fyc.loading.rebuild import (
+    FLOAT_TYPES,
+    get_tensor,
+    persistent_tensors,
+    replace_modules,
+    same_kind,
+    set_tensor,
+)
 from fyc.plugins import PluginHost, load_plugins
 
 METHOD = "fyc"
 _log = logging.getLogger(__name__)
-_FLOAT_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_EXACT_TYPES = {
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.int16: "I16",
-    torch.int32: "I32",
-    torch.int64: "I64",
-    torch.bool: "BOOL",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-}
 
 
 class FycConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -179,9 +174,9 @@ def _take_stored_types(model: PreTrainedModel, artifact: Artifact, stored: Mappi
     for path in artifact.manifest.replaced:
         for name, tensor in persistent_tensors(model.get_submodule(path)):
             found = stored.get(f"{path}.{name}")
-            if found is None or not tensor.is_floating_point() or found.dtype not in _FLOAT_TYPES:
+            if found is None or not tensor.is_floating_point() or found.dtype not in FLOAT_TYPES:
                 continue
-            dtype = model.dtype if found.dtype == own else _FLOAT_TYPES[found.dtype]
+            dtype = model.dtype if found.dtype == own else FLOAT_TYPES[found.dtype]
             if tensor.dtype != dtype:
                 set_tensor(model, f"{path}.{name}", tensor.detach().to(dtype))
 
@@ -237,7 +232,7 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact, stored: Mapping[st
         tensor, found = wanted[name], stored[name]
         if tuple(tensor.shape) != found.shape:
             problems.append(f"{name} has shape {list(found.shape)}, the model wants {list(tensor.shape)}")
-        elif not _same_kind(tensor.dtype, found.dtype):
+        elif not same_kind(tensor.dtype, found.dtype):
             problems.append(f"{name} has dtype {found.dtype}, the model wants {tensor.dtype}")
     if problems:
         raise ArtifactError(
@@ -245,13 +240,9 @@ def _check_shapes(model: PreTrainedModel, artifact: Artifact, stored: Mapping[st
             "the artifact's tensors do not fit the model",
             where=str(artifact.path),
             why="; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""),
-            next="the artifact was changed: convert the model again",
+            next="the artifact was changed, or fyc.json names another version of the plugin: install that one, or "
+            "convert the model again",
         )
-
-
-def _same_kind(wanted: torch.dtype, found: str) -> bool:
-    """Whether a stored type may become the wanted one: exactly this type, or any for the usual floating-point ones."""
-    return found in _FLOAT_TYPES if wanted in _FLOAT_TYPES.values() else _EXACT_TYPES.get(wanted) == found
 
 
 def _initialize_as_before(model: PreTrainedModel, gone: Mapping[str, nn.Module]) -> list[PreTrainedModel]:

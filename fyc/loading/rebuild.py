@@ -12,6 +12,19 @@ from fyc.errors import ArtifactError
 from fyc.passes import FycModule
 from fyc.plugins import PluginHost
 
+#: Types of tensors by their names in a safetensors file. One of the first kind may be read as any other of them.
+FLOAT_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+EXACT_TYPES = {
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
 
 def set_module(root: nn.Module, path: str, module: nn.Module) -> None:
     """Put a module at a path, replacing what is there or adding a new child."""
@@ -91,6 +104,12 @@ def _child(root: nn.Module, path: str) -> nn.Module | None:
     if hasattr(module, name):
         raise AttributeError(f"`{name}` of {type(module).__name__} is not a module")
     return None
+
+
+def same_kind(wanted: torch.dtype, found: str | torch.dtype) -> bool:
+    """Whether a stored type may become the wanted one: exactly this type, or any for the usual floating-point ones."""
+    types = FLOAT_TYPES if wanted in FLOAT_TYPES.values() else {k: v for k, v in EXACT_TYPES.items() if v == wanted}
+    return found in types or found in types.values()
 
 
 def set_tensor(root: nn.Module, name: str, tensor: Tensor) -> None:

@@ -5,7 +5,7 @@ Kinds and their data (the same objects `--progress json` writes, one a line):
 ========= ==========================================================================================
 run       recipe, model, output, passes
 sweep     pass, phase ("survey", "run", "evaluate"), blocks (how many), unit ("blocks" if it is not there)
-block     pass, phase, index, total, path, seconds, eta_seconds, peak_memory_bytes
+block     pass, phase, index, total, path, seconds, eta_seconds (both null: not known yet), peak_memory_bytes
 metric    name, value
 warning   message, where
 note      message

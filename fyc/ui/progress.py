@@ -150,7 +150,7 @@ def _line(event: Event) -> str:
 
 
 def _block_state(data: Mapping[str, Any]) -> str:
-    parts = [human_seconds(data["seconds"])]
+    parts = [] if data["seconds"] is None else [human_seconds(data["seconds"])]
     if data.get("eta_seconds") is not None:
         parts.append(f"{human_seconds(data['eta_seconds'])} left")
     if data.get("peak_memory_bytes"):

@@ -12,6 +12,8 @@ from fyc.ui.console import console
 if TYPE_CHECKING:
     from rich.table import Table
 
+_GAP = 2
+
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
     """Write a table to stdout; numbers are aligned right, None is a dash.
@@ -25,7 +27,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     from rich.text import Text
 
     cells = [list(row) for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(isinstance(row[index], (int, float)) or row[index] is None for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
@@ -34,12 +36,22 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     _print(table, title)
 
 
+def columns_that_fit(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, least: int) -> int:
+    """How many columns, from the left, fit on a line of the terminal; at least `least`."""
+    room = console(sys.stdout).width
+    for index, name in enumerate(columns):
+        room -= max(map(len, (name, *(cell_text(row[index]) for row in rows)))) + _GAP
+        if room + _GAP < 0:
+            return max(least, index)
+    return len(columns)
+
+
 def show_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
     """Write `name  value` lines to stdout."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, _GAP, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs.items():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toys
 
-from fyc.artifact import diff, is_artifact, open_artifact
+from fyc.artifact import ModuleEntry, diff, figures, is_artifact, open_artifact
 from fyc.engine import convert
+from fyc.engine.report import report_text
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -105,6 +107,36 @@ def test_the_report_holds_every_module(family: str) -> None:
     report = (made.path / "report.md").read_text(encoding="utf-8")
     for module in made.manifest.modules:
         assert f"`{module.path}`" in report
+
+
+def entry(path: str, error: float | None = None, **details: Any) -> ModuleEntry:
+    return ModuleEntry(path=path, by="p", action="done", bits=None, expansion=None, error=error, details=details)
+
+
+def test_figures_are_what_is_there_small_and_not_the_same_everywhere() -> None:
+    long = "model.layers.0.mlp.up_proj"
+    modules = [
+        entry("a", 0.5, zeros=0.25, mask="2:4", where=long, sizes=[1], kept=None),
+        entry("b", zeros=0.5, mask="2:4", where=long, sizes=[1], kept=None, rows=3),
+    ]
+    shown = figures(modules)
+    assert shown.fields == ("error",)
+    assert shown.details == ("zeros", "rows")
+    assert shown.common == {"mask": "2:4"}
+    assert figures(modules[:1]).details == ("zeros", "mask")
+    assert figures([entry("a", **{f"n{i}": i for i in range(100)})]).details == tuple(f"n{i}" for i in range(8))
+    assert figures([]).fields == ()
+
+
+def test_the_report_has_no_columns_that_no_module_fills() -> None:
+    made = toys.artifact("llama", "toy-round")
+    manifest = made.manifest.model_copy(update={"modules": [entry("a", zeros=0.25), entry("b", zeros=0.5)]})
+    modules = [module.model_copy(update={"by": "toy-round"}) for module in manifest.modules]
+    text = report_text(manifest.model_copy(update={"modules": modules}), made.path, "modules.svg")
+    assert "| module | action | zeros |\n|---|---|---|\n| `a` | done | 0.25 |" in text
+    assert "expansion" not in text
+    assert "![output error of every" in text
+    assert "\n\n\n" not in text
 
 
 def test_the_manifest_reads_back_as_it_was_written() -> None:

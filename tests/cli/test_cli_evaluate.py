@@ -32,6 +32,10 @@ def test_eval_shows_progress(fyc, tiny_model):
     assert events[0]["kind"] == "sweep"
     assert events[0]["blocks"] == 1500 // 32
     assert [event["index"] for event in events[1:]] == list(range(1500 // 32))
+    assert events[1]["seconds"] is events[1]["eta_seconds"] is None
+    assert all(event["seconds"] > 0 for event in events[2:])
+    plain = fyc("eval", tiny_model, "--text", tiny_model / "text.txt", "--length", "32", "--progress", "plain").err
+    assert "1/46 windows: peak" in plain
 
 
 @pytest.mark.parametrize(

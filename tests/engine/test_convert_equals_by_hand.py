@@ -237,13 +237,25 @@ def test_held_out_perplexity_is_that_of_the_loaded_artifact(family: str, tmp_pat
     assert not set(map(tuple, plan.held_out.tolist())) & set(map(tuple, plan.calibration.tolist()))
 
 
-@pytest.mark.parametrize("family", ["bert", "albert"])
+@pytest.mark.parametrize("family", ["bert", "albert", "bart"])
 def test_verify_is_refused_for_a_model_that_does_not_predict_the_next_token(family: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         toys.toy_plan(toys.model(family), tmp_path / "out", "toy-rows", verify=0.1)
     assert caught.value.code == "FYC-R09"
     assert caught.value.where.startswith("recipe:6:")
     assert "perplexity" in str(caught.value)
+
+
+def test_an_encoder_decoder_converts_with_flatten_quant(tmp_path: Path) -> None:
+    """What stands between its encoder and its decoder has to be in memory when the calibration text gets there."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(toys.recipe_text(toys.model("bart"), "flatten-quant"), encoding="utf-8")
+    made = fyc.convert(recipe, output=tmp_path / "out")
+    blocks = {entry.path for entry in made.manifest.blocks}
+    assert blocks == {f"model.{side}.layers.{i}" for side in ("encoder", "decoder") for i in (0, 1)}
+    assert {path.rsplit(".layers.", 1)[0] for path in made.manifest.replaced} >= {"model.encoder", "model.decoder"}
+    found, expected = logits(fyc.load(made.path)), logits(load_plain(toys.model("bart")))
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.1
 
 
 def test_albert_converts_its_one_block_once_and_calls_it_often() -> None:

@@ -259,6 +259,15 @@ def test_the_disk_estimate_is_an_upper_bound(large: Path, tmp_path: Path) -> Non
     assert 0 < largest[0] < plan.disk_needed_bytes
 
 
+def test_the_disk_estimate_of_a_small_model_is_small_and_counts_its_tokenizer(tmp_path: Path) -> None:
+    folder = toys.toy_model(tmp_path / "model")
+    before = toys.toy_plan(folder, tmp_path / "out", "toy-rows").disk_needed_bytes
+    assert before < 5e6
+    vocabulary = folder / "vocab.json"
+    vocabulary.write_text(" " * 3_000_000, encoding="utf-8")
+    assert toys.toy_plan(folder, tmp_path / "out", "toy-rows").disk_needed_bytes == before + 3_000_000
+
+
 # -- output folder ------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,37 @@ class Resized(toys.RowInt8):
         return super().config() | {"inputs": 47}
 
 
+class Flags(toys.RowInt8):
+    """Another type than the constructor makes, or one that nothing loads."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool, kind: str = "int8") -> None:
+        super().__init__(inputs, outputs, bias)
+        if kind != "int8":
+            self.codes = self.codes.to(getattr(torch, kind))
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | ({"kind": "uint16"} if self.codes.dtype == torch.uint16 else {})
+
+    @classmethod
+    def holding(cls, dtype: torch.dtype) -> Callable[[nn.Linear], nn.Module]:
+        def make(linear: nn.Linear) -> nn.Module:
+            made = cls.of(linear)
+            made.codes = made.codes.to(dtype)
+            return made
+
+        return make
+
+
+class Forgetful(toys.RowInt8):
+    """Drops a buffer that its constructor makes."""
+
+    @classmethod
+    def of(cls, linear: Any) -> Any:
+        made = super().of(linear)
+        made.scale = None
+        return made
+
+
 def fill(value: float) -> Callable[[Block, Any], None]:
     def act(block: Block, ctx: Any) -> None:
         down(block).weight.data[3, 5] = value
@@ -149,6 +180,15 @@ LEFT: dict[str, tuple[Callable[[Block, Any], Any], str]] = {
     "infinity": (fill(float("-inf")), "NaN or infinity"),
     "a module without config": (put(lambda old: NoConfig()), "must define config()"),
     "a config of another size": (put(Resized.of), "codes would have the shape [32, 47] instead of [32, 48]"),
+    "a buffer of another type": (
+        put(Flags.holding(torch.bool)), "left a Flags that its config() builds otherwise",
+    ),
+    "a buffer of a type that its message names": (
+        put(Flags.holding(torch.uint8)), "codes would be int8 instead of uint8",
+    ),
+    "a float for an integer": (put(Flags.holding(torch.float16)), "codes would be int8 instead of float16"),
+    "a buffer of a type that is not loaded": (put(Flags.holding(torch.uint16)), "codes is uint16, a type that"),
+    "a buffer that is gone": (put(Forgetful.of), "the constructor makes scale, and it is gone"),
     "no values": (lambda block, ctx: down(block).to("meta") and None, "cannot be stored"),
     "a changed attribute": (set_attribute("variance_epsilon", 0.5), "`variance_epsilon` is 0.5 instead of 1e-06"),
     "a new attribute": (set_attribute("temperature", 2.0), "`temperature`"),
@@ -199,7 +239,7 @@ class NoConfigListed(NoConfig):
 @pytest.mark.parametrize(("act", "message"), LEFT.values(), ids=LEFT)
 def test_what_a_pass_may_not_leave(act: Callable[[Block, Any], Any], message: str, tmp_path: Path) -> None:
     """Every one of these would be lost, or break, when the artifact is loaded."""
-    error = failing(doing(act, modules=(toys.RowInt8, Volatile, Resized, NoConfig)), tmp_path / "out")
+    error = failing(doing(act, modules=(toys.RowInt8, Volatile, Resized, NoConfig, Flags, Forgetful)), tmp_path / "out")
     assert isinstance(error, PassError)
     assert (error.code, error.exit_code) == ("FYC-X03", 4)
     assert message in str(error)

@@ -248,6 +248,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPTForCausalLM", _PLAIN | {"ffn_dim": 48, "word_embed_proj_dim": 32, "eos_token_id": None}),
     "bert": ("BertForMaskedLM", _PLAIN),
     "albert": ("AlbertForMaskedLM", _PLAIN | {"embedding_size": 16, "num_hidden_layers": 3}),
+    "bart": ("BartForConditionalGeneration", _PLAIN | {
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "bos_token_id": 1,
+        "eos_token_id": 2, "decoder_start_token_id": 2,
+    }),
 }  # fmt: skip
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from fyc.ui.tables import cell_text, option_text, show_table
+from fyc.ui import tables
+from fyc.ui.tables import cell_text, columns_that_fit, option_text, show_table
 from fyc.ui.text import closest, did_you_mean, human_bytes, human_seconds
 
 
@@ -74,3 +77,15 @@ def test_a_table_in_a_pipe_is_plain_lines_of_any_width(capsys):
     assert lines[2].split() == ["[red]b", "20"]
     assert all(line == line.rstrip() for line in lines)
     assert len(lines[1]) == len(lines[2])  # numbers end in one column
+
+
+@pytest.mark.parametrize(("width", "fitting"), [(9, 1), (10, 2), (15, 2), (16, 3), (80, 3)])
+def test_columns_that_fit(monkeypatch, width, fitting):
+    monkeypatch.setattr(tables, "console", lambda stream: SimpleNamespace(width=width))
+    rows = [["abcdef", 1, "long"], ["a", 22, None]]
+    assert columns_that_fit(["x", "y", "z"], rows, least=1) == fitting
+    assert columns_that_fit(["x", "y", "z"], rows, least=3) == 3
+
+
+def test_a_table_without_rows_fits():
+    assert columns_that_fit(["x"], [], least=1) == 1
