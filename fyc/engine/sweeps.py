@@ -24,6 +24,7 @@ from fyc.engine.units import Unit
 from fyc.engine.workspace import Step, Workspace
 from fyc.errors import PassError, TraceError
 from fyc.loading.rebuild import persistent_tensors, shared_tensors
+from fyc.models import trim_heap
 from fyc.passes import Block, Outer, PassResult, Survey
 from fyc.ui.events import EventSink
 
@@ -159,6 +160,7 @@ class Sweeper:
             for stream in streams:
                 stream.through(graph, model, unit, run)
             self.live.drop(unit)
+            trim_heap()
             progress.block(unit.index, unit.path)
         return model
 

@@ -12,7 +12,7 @@ Example, for a model that does not fit in memory:
 """
 
 from fyc.models.checkpoint import Checkpoint, read_checkpoint
-from fyc.models.memory import peak_memory_bytes, return_freed_memory
+from fyc.models.memory import peak_memory_bytes, return_freed_memory, trim_heap
 from fyc.models.names import tied_aliases
 from fyc.models.plain import load_plain, load_tokenizer
 from fyc.models.safetensors_file import TensorInfo, check_finite
@@ -39,5 +39,6 @@ __all__ = [
     "skeleton",
     "special_tokens",
     "tied_aliases",
+    "trim_heap",
     "windows",
 ]

@@ -24,9 +24,15 @@ def return_freed_memory(threshold: int = 16 << 20) -> bool:
     Returns:
         Whether it took effect; False where the C library is not glibc.
     """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+    if not _glibc():
         return False
     return bool(ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, threshold))
+
+
+def trim_heap() -> None:
+    """Return free pages inside the heap to the system; does nothing where the C library is not glibc."""
+    if _glibc():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory_bytes() -> int:
@@ -40,3 +46,7 @@ def peak_memory_bytes() -> int:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return 0
+
+
+def _glibc() -> bool:
+    return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"

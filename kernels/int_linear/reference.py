@@ -7,6 +7,8 @@ from torch import Tensor
 
 #: Float32 adds integers exactly below 2^24; this many products of two int8 codes stay below it in any order.
 _EXACT_COLUMNS = 2**24 // (128 * 128) - 1
+#: Rows converted to float64 at once, so that a large weight is never held in eight times its size.
+_EXACT_ROWS = 256
 
 
 def accumulate(codes: Tensor, weight: Tensor, source: Tensor, counts: Tensor) -> Tensor:
@@ -57,7 +59,8 @@ def accumulator_bound(weight: Tensor, low: Tensor, high: Tensor) -> int:
     """
     # All digits of a code can be at their extremes, so the sum over digits never exceeds the code's own extreme.
     reach = torch.maximum(low.abs(), high.abs()).to(torch.float64)
-    return int((weight.to(torch.float64).abs() @ reach).max())
+    rows = weight.split(_EXACT_ROWS)
+    return int(max((part.to(torch.float64).abs_() @ reach).max() for part in rows))
 
 
 def _exact_product(codes: Tensor, weight: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def quantize_layers(
         check_accumulator(stored, extra, plan.activation_bits, options.split, where)
         made.append(_int_layer(stored, scale, bias, constant, inputs.shift is not None, plan, options))
         expected = inputs.sample @ weight.T
-        difference = seen @ (stored.float() * scale[:, None]).T - expected
+        difference = (seen @ stored.float().T).mul_(scale).sub_(expected)
         lost += float(inputs.rows @ difference.square().sum(1))
         energy += float(inputs.rows @ (expected + constant).square().sum(1))
     limits = high * quantize.scale if inputs.factors is None else high * quantize.scale / inputs.factors

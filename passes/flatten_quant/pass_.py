@@ -22,7 +22,7 @@ from fyc_passes.flatten_quant.outer import convert_ends, ends_of, find_ends
 from fyc_passes.flatten_quant.plan import GroupSurvey, make_plan
 from fyc_passes.flatten_quant.statistics import InputStatistics, Moments, collect
 from fyc_passes.flatten_quant.stored import pack_survey, unpack_survey
-from torch import nn
+from torch import Tensor, nn
 
 from fyc import (
     Block,
@@ -136,19 +136,24 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         plans = {name: GroupPlan(**plan) for name, plan in ctx.plan["groups"][block.path].items()}
         inputs = self._inputs(block, groups, ctx)
         quantizes: dict[str, FlattenQuantize] = {}
+        converted: dict[str, Converted] = {}
+
+        def quantize(group: Group, hessian: Tensor | None) -> None:
+            converted[group.name] = quantize_layers(
+                _layers(block.module, group), inputs.pop(group.name), quantizes[group.name], plans[group.name],
+                self.options, hessian=hessian, where=f"{block.path}.{group.name}",
+            )  # fmt: skip
+
         for group in groups:
             layers, plan, found = _layers(block.module, group), plans[group.name], inputs[group.name]
             inputs[group.name] = found.smoothed(group_factors(layers, found.magnitudes.largest, plan.strength))
             quantizes[group.name] = make_quantize(group, layers, inputs[group.name], plan, self.options)
+            if not self.options.rounds_with_gptq(plan.weight_bits):
+                quantize(group, None)
         hessians = self._hessians(block, groups, plans, quantizes, ctx)
-        converted: dict[str, Converted] = {}
         for group in groups:
-            moments = hessians.pop(group.name, None)
-            converted[group.name] = quantize_layers(
-                _layers(block.module, group), inputs.pop(group.name), quantizes[group.name], plans[group.name],
-                self.options, hessian=None if moments is None else moments.hessian,
-                where=f"{block.path}.{group.name}",
-            )  # fmt: skip
+            if group.name in hessians:
+                quantize(group, hessians.pop(group.name).hessian)
         for group in groups:
             made = dict(zip(group.paths, converted[group.name].layers, strict=True))
             install(block.graph.graph, block.module, group, quantizes[group.name], made)
