@@ -60,18 +60,18 @@ class Everything(toys.Round):
     name = "toy-everything"
     modules = (toys.RowInt8,)
 
-    def replace(self, root: torch.nn.Module) -> PassResult:
-        for name, module in list(root.named_modules()):
-            if name.endswith("norm") and isinstance(module, torch.nn.Module) and name.count(".") <= 1:
-                parent, _, leaf = name.rpartition(".")
-                setattr(root.get_submodule(parent), leaf, Norm())
-        return PassResult([ModuleReport("model.norm", "replaced")])
+    def replace(self, root: torch.nn.Module, prefix: str = "") -> PassResult:
+        names = [name for name, _ in root.named_modules() if name.endswith("norm") and name.count(".") <= 1]
+        for name in names:
+            parent, _, leaf = name.rpartition(".")
+            setattr(root.get_submodule(parent), leaf, Norm())
+        return PassResult([ModuleReport(prefix + name, "replaced") for name in names])
 
     def run_outer(self, outer: Any, ctx: Any) -> PassResult:
         return self.replace(outer.module)
 
     def run(self, block: Any, ctx: Any) -> PassResult:
-        return self.replace(block.module)
+        return self.replace(block.module, f"{block.path}.")
 
 
 class Norm(fyc.FycModule):
