@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fyc.errors import ArtifactError as ArtifactError
     from fyc.errors import AssetError as AssetError
     from fyc.errors import FycError as FycError
+    from fyc.errors import InternalError as InternalError
     from fyc.errors import Interrupted as Interrupted
     from fyc.errors import ModelError as ModelError
     from fyc.errors import PassError as PassError
@@ -50,6 +51,7 @@ _HOME = {
     "Block": "fyc.passes",
     "Finding": "fyc.passes",
     "FycError": "fyc.errors",
+    "InternalError": "fyc.errors",
     "FycModule": "fyc.passes",
     "Interrupted": "fyc.errors",
     "Json": "fyc.passes",

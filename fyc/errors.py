@@ -161,6 +161,12 @@ class ResourceError(FycError):
     exit_code = 6
 
 
+class InternalError(FycError):
+    """Something nobody foresaw: an error of fyc itself, or of a library below it."""
+
+    exit_code = 70
+
+
 class Interrupted(FycError):
     """The user stopped the run."""
 

@@ -120,10 +120,10 @@ def _usage(error: Exception, invocation: Invocation) -> int:
 
 
 def _unforeseen(error: Exception, invocation: Invocation) -> int:
-    from fyc.errors import PassError
+    from fyc.errors import InternalError
     from fyc.ui.console import write_traceback
 
-    wrapped = PassError(
+    wrapped = InternalError(
         "FYC-X99",
         f"an error nobody foresaw: {type(error).__name__}: {error}",
         where=f"the traceback is in {write_traceback(error)}",

@@ -100,7 +100,7 @@ def test_an_unforeseen_error_leaves_its_traceback_in_a_file(fyc, tmp_path, monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("fyc.artifact.open_artifact", lambda folder: 1 / 0)
     result = fyc("inspect", tmp_path, "--json")
-    assert result.code == 4
+    assert result.code == 70
     assert result.json["error"]["code"] == "FYC-X99"
     (file,) = tmp_path.glob("fyc-error-*.txt")
     assert str(file) in result.json["error"]["where"]
