@@ -154,9 +154,10 @@ class Sweeper:
             stream.start(graph, model, self.plan.device)
         release_unused(model, middle_modules(graph), [unit.path for unit in units])
         for unit in units:
-            if unit is units[-1]:
-                model = self.live.outer(stage)
             run = visit(unit, model)
+            if unit is units[-1]:
+                # Only now, when what the pass held is free again: the head is large.
+                model = self.live.outer(stage)
             for stream in streams:
                 stream.through(graph, model, unit, run)
             self.live.drop(unit)
