@@ -153,7 +153,7 @@ def test_check_reports_a_wrong_recipe_and_an_unforeseen_error(fyc, recipe, tmp_p
     assert [case.get("name") for case in suite] == ["recipe"]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("fyc.engine.convert", lambda *args, **kwargs: 1 / 0)
-    assert fyc("convert", recipe, "--check", "--junit", report).code == 4
+    assert fyc("convert", recipe, "--check", "--junit", report).code == 70
     (suite,) = ET.parse(report).getroot()
     assert suite[-1].find("failure").get("type") == "ZeroDivisionError"
 
