@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -84,11 +85,16 @@ def test_memory_limit(large: Path, tmp_path: Path) -> None:
     plan = toys.toy_plan(large, tmp_path / "out", "toy-rows")
     undisturbed = toys.files_of(convert(toys.toy_plan(large, tmp_path / "calm", "toy-rows")).path)
     failed = 0
+    held: list[bytearray] = []
     for megabytes in (0, 1, 2, 4, 8, 16):
 
         def limit(megabytes: int = megabytes) -> None:
-            size = address_space() + megabytes * 2**20
-            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            resource.setrlimit(resource.RLIMIT_AS, (address_space(), address_space()))
+            # What the heap has free would do for the whole run: fill it, and leave so many megabytes.
+            with contextlib.suppress(MemoryError):
+                while True:
+                    held.append(bytearray(2**20))
+            del held[:megabytes]
 
         error = outcome(plan, limit)
         if error is None:
