@@ -10,15 +10,17 @@ from pathlib import Path
 
 #: `M_MMAP_THRESHOLD` of glibc's malloc.h.
 _MMAP_THRESHOLD = -3
+#: Blocks of at least this size get pages of their own: weights do, the activations of a window do not.
+_LARGE = 16 << 20
 
 
-def return_freed_memory(threshold: int = 16 << 20) -> bool:
-    """Give allocations of at least `threshold` bytes pages of their own, so that freeing them frees memory.
+def return_freed_memory() -> bool:
+    """Give large allocations pages of their own, so that freeing them frees memory.
 
     By default glibc raises that threshold to 32 MB as soon as a large block is freed, and serves what is smaller from
     a heap that can only shrink at its end: a process that works through a model block by block then keeps growing.
-    Pages of their own cost time, since the kernel clears them: the activations of a window should stay below the
-    threshold, weights above. With 1 MB half of a conversion's time went to the kernel.
+    Pages of their own cost time, since the kernel clears them: with a threshold of 1 MB half of a conversion's time
+    went there, so it is 16 MB.
     Affects the whole process. Call it before the work starts.
 
     Returns:
@@ -26,7 +28,7 @@ def return_freed_memory(threshold: int = 16 << 20) -> bool:
     """
     if not _glibc():
         return False
-    return bool(ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, threshold))
+    return bool(ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE))
 
 
 def trim_heap() -> None:

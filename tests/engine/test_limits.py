@@ -108,7 +108,7 @@ def test_memory_limit(large: Path, tmp_path: Path) -> None:
         convert(plan, resume=True)
         assert toys.files_of(plan.output) == undisturbed
         shutil.rmtree(plan.output)
-    assert failed
+    assert failed >= 2
 
 
 OUT_OF_MEMORY = [
