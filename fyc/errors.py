@@ -35,6 +35,7 @@ CODES: dict[str, str] = {
     "FYC-P02": "a plugin cannot be imported",
     "FYC-P03": "two plugins register the same name",
     "FYC-P04": "a plugin does not keep to the hook specification",
+    "FYC-P05": "a plugin failed",
     "FYC-M01": "the model cannot be found",
     "FYC-M02": "a shard or tensor of the checkpoint is missing",
     "FYC-M03": "a safetensors or GGUF file is damaged",

@@ -36,7 +36,7 @@ def fyc_register_passes(register: Callable[[type[Pass[Any]]], None]) -> None:
 
 @hookspec
 def fyc_register_model_sources(register: Callable[[ModelSource], None]) -> None:
-    """Register places a model can come from (built in: a folder, a GGUF file, a hub id).
+    """Register places a model can come from (built in: an asset, a GGUF file, a folder, a hub id).
 
     Args:
         register: call it with an object that keeps to `fyc.models.ModelSource`. Sources are asked in the order of
@@ -53,7 +53,8 @@ def fyc_trace_leaf(module: nn.Module) -> bool | None:
 
     Returns:
         True to keep it as one node, False to trace into it, None for no opinion. Without an opinion a module
-        that has no children is a leaf.
+        is a leaf if it has no children, is of a class of torch.nn but no container, or holds weights of three or
+        more dimensions.
     """
 
 

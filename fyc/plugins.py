@@ -9,16 +9,17 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from fyc import hookspecs
-from fyc.errors import PluginError
+from fyc.errors import FycError, PluginError, is_disk_full, is_out_of_memory
+from fyc.ui.events import Event, EventSink
 from fyc.ui.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be imported, and why."""
+    """A plugin that could not be imported, or could not import what it registers, and why."""
 
     name: str
     distribution: str
@@ -73,7 +74,7 @@ class PluginHost:
         plugins: the plugins that were loaded.
         broken: plugins that cannot be imported.
         disabled: plugins left out by `FYC_DISABLE_PLUGINS`.
-        hook: call hooks with `host.hook.fyc_after_pass(...)`.
+        hook: pluggy's hooks; `call` and `notify` say which plugin failed.
     """
 
     passes: Mapping[str, RegisteredPass]
@@ -108,8 +109,48 @@ class PluginHost:
 
     def trace_leaf(self, module: nn.Module) -> bool | None:
         """What the plugins say about keeping a module as one graph node (hook `fyc_trace_leaf`)."""
-        answer: bool | None = self.hook.fyc_trace_leaf(module=module)
+        answer: bool | None = self.call("fyc_trace_leaf", module=module)
         return answer
+
+    def implementing(self, hook: str) -> list[Plugin]:
+        """The plugins that implement a hook, by name."""
+        names = {impl.plugin_name for impl in getattr(self.hook, hook).get_hookimpls()}
+        return [plugin for plugin in self.plugins if plugin.name in names]
+
+    def call(self, hook: str, **arguments: Any) -> Any:
+        """Call a hook in all plugins that implement it.
+
+        Returns:
+            Their answers, or the first one that is not None if the hook is specified so.
+
+        Raises:
+            PluginError: FYC-P05 when a plugin raises.
+            FycError: as it is; so is what the machine does to a plugin, no memory or a full disk.
+        """
+        caller: pluggy.HookCaller = getattr(self.hook, hook)
+        try:
+            return caller(**arguments)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, FycError) or is_out_of_memory(error) or is_disk_full(error):
+                raise
+            raise self._failed(_raised_by(caller, error), hook, error) from error
+
+    def notify(self, hook: str, events: EventSink, **arguments: Any) -> None:
+        """Tell all plugins what has happened already: one that raises becomes a warning."""
+        try:
+            self.call(hook, **arguments)
+        except Exception as error:
+            message = f"{error.what}: {error.why}" if isinstance(error, FycError) else _reason(error)
+            events(Event("warning", {"message": message, "where": hook}))
+
+    def _failed(self, name: str, hook: str, error: BaseException) -> PluginError:
+        plugin = next((str(plugin) for plugin in self.plugins if plugin.name == name), f"`{name}`")
+        return PluginError(
+            "FYC-P05",
+            f"the plugin {plugin} failed in `{hook}`",
+            why=_reason(error),
+            next=f"repair the plugin, or switch it off: {DISABLE}={name}; --debug shows the traceback",
+        )
 
     def _advice(self, name: str) -> str:
         if any(plugin.name == name for plugin in self.disabled):
@@ -124,7 +165,8 @@ class PluginHost:
 def load_plugins() -> PluginHost:
     """Import every installed plugin that is not disabled, and let it register.
 
-    A plugin that cannot be imported becomes a `Broken`; it does not stop the others.
+    A plugin that cannot be imported, or whose registering hooks cannot import what they need, becomes a `Broken`; it
+    does not stop the others.
 
     Raises:
         PluginError: FYC-P03 when two plugins register one name; FYC-P04 when one breaks the hook contract.
@@ -147,13 +189,20 @@ def load_plugins() -> PluginHost:
         loaded[plugin.name] = plugin
     passes: dict[str, RegisteredPass] = {}
     sources: dict[str, tuple[ModelSource, Plugin]] = {}
-    for plugin in loaded.values():
+    for plugin in tuple(loaded.values()):
         others = [manager.get_plugin(name) for name in loaded if name != plugin.name]
-        for hook, register in (
-            ("fyc_register_passes", partial(_add_pass, passes, plugin)),
-            ("fyc_register_model_sources", partial(_add_source, sources, plugin)),
-        ):
-            _call(manager.subset_hook_caller(hook, others), register, plugin)
+        hooks = (manager.subset_hook_caller(f"fyc_register_{what}", others) for what in ("passes", "model_sources"))
+        try:
+            own_passes, own_sources = (_registered(hook, plugin) for hook in hooks)
+        except (ImportError, SystemExit) as error:
+            broken.append(Broken(plugin.name, plugin.distribution, _reason(error)))
+            manager.unregister(name=plugin.name)
+            del loaded[plugin.name]
+            continue
+        for cls in own_passes:
+            _add_pass(passes, plugin, cls)
+        for source in own_sources:
+            _add_source(sources, plugin, source)
     return PluginHost(
         passes=dict(sorted(passes.items())),
         sources=tuple(s for s, _ in sorted(sources.values(), key=lambda pair: (-pair[0].priority, pair[0].name))),
@@ -220,13 +269,23 @@ def _register(manager: pluggy.PluginManager, target: object, plugin: Plugin) -> 
             raise _contract(plugin, f"{plugin} defines `{name}` without marking it", "put @fyc.hookimpl above it")
 
 
-def _call(caller: pluggy.HookCaller, register: Callable[..., None], plugin: Plugin) -> None:
+def _registered(caller: pluggy.HookCaller, plugin: Plugin) -> list[Any]:
+    """What a plugin registers through one hook; an ImportError or SystemExit of it goes on."""
+    found: list[Any] = []
     try:
-        caller(register=register)
-    except PluginError:
+        caller(register=found.append)
+    except ImportError:
         raise
     except Exception as error:
         raise _contract(plugin, f"{plugin} failed in `{caller.name}`", _reason(error)) from error
+    return found
+
+
+def _raised_by(caller: pluggy.HookCaller, error: BaseException) -> str:
+    """The name of the plugin in whose hook an exception was raised."""
+    owners = {id(getattr(impl.function, "__code__", None)): impl.plugin_name for impl in caller.get_hookimpls()}
+    codes = (id(frame.f_code) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((owners[code] for code in codes if code in owners), "?")
 
 
 def _add_pass(passes: dict[str, RegisteredPass], plugin: Plugin, cls: type[Pass[Any]]) -> None:

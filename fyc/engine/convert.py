@@ -65,7 +65,7 @@ def convert(
     artifact = open_artifact(plan.output)
     seconds = time.monotonic() - started
     events(Event("done", {"output": str(plan.output), "seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}))
-    plan.host.hook.fyc_artifact_written(artifact=artifact)
+    plan.host.notify("fyc_artifact_written", events, artifact=artifact)
     return artifact
 
 
@@ -106,9 +106,9 @@ def _run_passes(plan: RunPlan, workspace: Workspace, live: LiveModel, events: Ev
         stage = workspace.stage(position, pass_.name)
         surveyed = Step(stage / "survey" / "done")
         if not surveyed.done:
-            wanted = pass_.surveys() or (position == 0 and plan.held_out is not None)
+            wanted = pass_plan.surveys or (position == 0 and plan.held_out is not None)
             surveys, scores, before = sweeper.survey(baseline=position == 0) if wanted else ({}, BranchScores(), None)
-            decided = sweeper.decide(surveys, scores) if pass_.surveys() else {}
+            decided = sweeper.decide(surveys, scores) if pass_plan.surveys else {}
             surveyed.write({"before": before, "plan": decided, "surveyed": sorted(surveys)})
         facts = surveyed.data()
         surveys = {path: sweeper.stored_survey(path) for path in facts["surveyed"]}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fyc import ir
 from fyc.artifact import Replacement
-from fyc.engine.guard import REPAIR
+from fyc.engine.guard import REPAIR, RESUME, guarded
 from fyc.engine.leavings import (
     check_attributes,
     check_paths,
@@ -26,7 +26,7 @@ from fyc.engine.workspace import Step, Workspace
 from fyc.errors import ArtifactError, PassError
 from fyc.loading.rebuild import persistent_tensors, replace_modules, set_module, set_tensor, shared_tensors
 from fyc.models import materialize, outer_paths, release
-from fyc.passes import Block, FycModule, Pass, PassResult
+from fyc.passes import Block, FycModule, ModuleReport, Pass, PassResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -110,7 +110,7 @@ class LiveModel:
 
         Raises:
             PassError: FYC-X03 when the pass left a module or a shape that loading would not accept, or reports
-                something else than what it did.
+                something else than what it did; FYC-X01 for a result that holds no reports.
         """
         pass_ = self._plan.passes[stage].pass_
         before = self.replaced(stage - 1, name) if stage else {}
@@ -123,13 +123,11 @@ class LiveModel:
             "graph": None if graph is None or graph.opaque else _graph_data(pass_, graph, prefix),
             "replaced": {path: entry.model_dump(mode="json") for path, entry in replaced.items()},
             "aliases": aliases,
-            "modules": [{**vars(report), "details": dict(report.details)} for report in result.modules],
-            "metrics": dict(result.metrics),
-            "notes": list(result.notes),
+            **guarded(pass_, lambda: _result_data(result), dict, prefix or OUTER, advice=RESUME),
         }
         check_report(pass_, data, prefix or OUTER)
         made = [path for path, entry in replaced.items() if entry is not before.get(path)]
-        check_paths(pass_, [report.path for report in result.modules], made, root, prefix, self._pristine)
+        check_paths(pass_, [report["path"] for report in data["modules"]], made, root, prefix, self._pristine)
         own = {key: tensor for key, tensor in tensors.items() if key not in aliases}
         self.step(stage, name).write(data, own)
 
@@ -210,6 +208,17 @@ def _replacement(pass_: Pass[Any], path: str, module: FycModule, before: Mapping
             next=f"if this is your pass, add {name} to its `modules`; if not, report this to its author",
         )
     return Replacement(by=pass_.name, cls=name, config=config)
+
+
+def _result_data(result: PassResult) -> dict[str, Any]:
+    for report in result.modules:
+        if not isinstance(report, ModuleReport):
+            raise TypeError(f"it reports {report!r:.80}, which is no fyc.ModuleReport")
+    return {
+        "modules": [{**vars(report), "details": dict(report.details)} for report in result.modules],
+        "metrics": dict(result.metrics),
+        "notes": list(result.notes),
+    }
 
 
 def _graph_data(pass_: Pass[Any], graph: ir.BlockGraph, path: str) -> dict[str, Any]:

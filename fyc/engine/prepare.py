@@ -49,6 +49,7 @@ class PassPlan:
         patterns: the recipe's include/exclude.
         targets: module path to predicted bytes afterwards.
         findings: what its `check` said.
+        surveys, branch_windows: what its methods of these names say.
     """
 
     pass_: Pass[Any]
@@ -56,6 +57,8 @@ class PassPlan:
     patterns: ModulePatterns
     targets: Mapping[str, int]
     findings: Sequence[Finding]
+    surveys: bool
+    branch_windows: int
 
 
 @dataclass(frozen=True)
@@ -315,7 +318,10 @@ def _pass_plan(
             why=_nothing_because(findings),
             next="change `include`/`exclude` or its options, or drop the pass",
         )
-    return PassPlan(pass_, f"{registered.distribution} {registered.version}", patterns, targets, findings)
+    surveys = guarded(pass_, pass_.surveys, bool, "whether it surveys")
+    windows = guarded(pass_, pass_.branch_windows, int, "its branch windows")
+    distribution = f"{registered.distribution} {registered.version}"
+    return PassPlan(pass_, distribution, patterns, targets, findings, surveys, windows)
 
 
 def _targets(pass_: Pass[Any], view: ModelView) -> dict[str, int]:

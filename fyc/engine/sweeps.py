@@ -70,11 +70,10 @@ class Sweeper:
         Returns:
             Surveys by block path, how the branches ended, and the loss of the held-out windows.
         """
-        pass_ = self.plan.passes[self.position].pass_
+        pass_plan = self.plan.passes[self.position]
         held_out = Stream(self.plan.held_out, "score") if baseline and self.plan.held_out is not None else None
         streams = {} if held_out is None else {"held-out": held_out}
-        windows = pass_.branch_windows()
-        asks = pass_.surveys()
+        windows, asks = pass_plan.branch_windows, pass_plan.surveys
         if asks and self.plan.calibration is not None:
             streams["calibration"] = Stream(self.plan.calibration, "drop")
             if windows:
@@ -168,10 +167,10 @@ class Sweeper:
     def _survey_block(
         self, unit: Unit, block: Block, model: PreTrainedModel, stream: Stream | None
     ) -> tuple[Survey, dict[str, Stream]]:
-        pass_ = self.plan.passes[self.position].pass_
+        pass_plan = self.plan.passes[self.position]
         step = self._step("survey", f"block-{unit.index:04d}")
         ctx = self.context(unit.path, {}, model)
-        ctx.unit, ctx.stream, ctx.branch_windows = unit, stream, pass_.branch_windows()
+        ctx.unit, ctx.stream, ctx.branch_windows = unit, stream, pass_plan.branch_windows
         if len(unit.calls) > 1:
             ctx.reference = runner(copy.deepcopy(block))
         else:
@@ -180,7 +179,7 @@ class Sweeper:
         if ctx.branch_windows or not step.done:
 
             def look() -> Survey:
-                survey = pass_.survey(block, ctx)
+                survey = pass_plan.pass_.survey(block, ctx)
                 if isinstance(survey, Survey):
                     require_json(survey.values, "values")
                     step.write({"values": dict(survey.values)}, survey.tensors)
@@ -214,7 +213,7 @@ class Sweeper:
         plan: Mapping[str, Any],
     ) -> None:
         pass_ = self.plan.passes[self.position].pass_
-        hook = self.plan.host.hook
+        host = self.plan.host
         block = self.live.block(unit, self.before)
         result = PassResult()
         if not block.graph.opaque:
@@ -222,14 +221,14 @@ class Sweeper:
             ctx.unit, ctx.stream, ctx.survey = unit, stream, survey
             ctx.reference = runner(copy.deepcopy(block)) if len(unit.calls) > 1 else None
             original = str(block.graph.graph)
-            hook.fyc_before_pass(pass_=pass_, block=block, ctx=ctx)
+            host.call("fyc_before_pass", pass_=pass_, block=block, ctx=ctx)
             try:
                 result = self._guarded(lambda: pass_.run(block, ctx), PassResult, unit.path, ctx, block)
                 _lint(pass_.name, block)
             finally:
                 if self.dump is not None:
                     dump_block(self.dump, self.position, pass_.name, unit, original, str(block.graph.graph))
-            hook.fyc_after_pass(pass_=pass_, block=block, result=result, ctx=ctx)
+            host.call("fyc_after_pass", pass_=pass_, block=block, result=result, ctx=ctx)
         tensors = {f"{unit.path}.{name}": tensor for name, tensor in persistent_tensors(block.module)}
         name = self.live.block_step(self.position, unit).path.name
         self.live.save(self.position, name, tensors, result, block.module, unit.path, block.graph)
@@ -242,7 +241,7 @@ class Sweeper:
 
         def tell(error: Exception) -> None:
             if block is not None:
-                self.plan.host.hook.fyc_on_pass_error(pass_=pass_, block=block, error=error, ctx=ctx)
+                self.plan.host.notify("fyc_on_pass_error", self.events, pass_=pass_, block=block, error=error, ctx=ctx)
 
         return guarded(pass_, action, kind, where, advice=RESUME, on_error=tell)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fyc.errors import ModelError
+from fyc.errors import FycError, ModelError, PluginError, is_disk_full, is_out_of_memory
 from fyc.models.checkpoint import Checkpoint, read_checkpoint
 
 
@@ -43,11 +43,27 @@ class ModelSource(Protocol):
 def open_folder(
     source: str | Path, *, sources: Sequence[ModelSource], revision: str | None = None, offline: bool = False
 ) -> Path:
-    """Ask the sources, highest priority first, for the folder of a model."""
+    """Ask the sources, highest priority first, for the folder of a model.
+
+    Raises:
+        ModelError: FYC-M01 if no source knows the model, and what the source says.
+        PluginError: FYC-P05 when a source raises anything else.
+    """
     text = str(source)
     for candidate in sorted(sources, key=lambda item: (-item.priority, item.name)):
-        if candidate.accepts(text):
-            return candidate.open(text, revision=revision, offline=offline)
+        try:
+            if candidate.accepts(text):
+                return Path(candidate.open(text, revision=revision, offline=offline))
+        except Exception as error:
+            if isinstance(error, FycError) or is_out_of_memory(error) or is_disk_full(error):
+                raise
+            raise PluginError(
+                "FYC-P05",
+                f"the model source {candidate.name!r} failed",
+                where=text,
+                why=f"{type(error).__name__}: {error}",
+                next="--debug shows the traceback; report it to the author of the plugin that brings the source",
+            ) from error
     raise ModelError(
         "FYC-M01",
         f"no model source knows {text!r}",

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pluggy
 import pytest
 import torch
 import toys
 from torch import nn
 
 import fyc
-from fyc.engine import convert
+from fyc import hookspecs
+from fyc.engine import convert, prepare
 from fyc.engine.workspace import work_folder
-from fyc.errors import FycError, ModelError, PassError
+from fyc.errors import FycError, ModelError, PassError, PluginError
 from fyc.passes import Block, FycModule, ModuleReport, PassResult, Survey
+from fyc.plugins import PluginHost
+from fyc.recipe import parse_recipe
+from fyc.ui.events import Event
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -323,6 +330,21 @@ def raising(error: Exception) -> Callable[..., Any]:
 RETURNS = {"None": None, "a list": [ModuleReport("model.layers.1", "x")], "text": "done"}
 
 
+REPORTS: dict[str, tuple[dict[str, Any], str]] = {
+    "text": ({"modules": ["x"]}, "it reports 'x', which is no fyc.ModuleReport"),
+    "no list": ({"modules": None}, "TypeError"),
+    "no metrics": ({"metrics": None}, "TypeError"),
+    "no details": ({"modules": [ModuleReport("model.layers.1", "x", details=None)]}, "TypeError"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("fields", "why"), REPORTS.values(), ids=REPORTS)
+def test_a_result_without_reports(fields: dict[str, Any], why: str, tmp_path: Path) -> None:
+    error = failing(doing(lambda block, ctx: PassResult(**fields)), tmp_path / "out")
+    assert (error.code, error.where) == ("FYC-X01", "model.layers.1")
+    assert why in error.why
+
+
 @pytest.mark.parametrize("value", RETURNS.values(), ids=RETURNS)
 def test_a_run_that_returns_no_result(value: Any, tmp_path: Path) -> None:
     class Returning(Doing):
@@ -354,6 +376,10 @@ class Steps(Doing):
 
     where = ""
 
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.fail("constructor")
+
     def fail(self, step: str) -> None:
         if step == type(self).where:
             raise ValueError(f"in {step}")
@@ -378,8 +404,22 @@ class Steps(Doing):
         self.fail("check")
         return ()
 
+    def targets(self, model: Any) -> Any:
+        self.fail("targets")
+        return super().targets(model)
+
+    def surveys(self) -> bool:
+        self.fail("surveys")
+        return super().surveys()
+
+    def branch_windows(self) -> int:
+        self.fail("branch_windows")
+        return super().branch_windows()
+
 
 PLACES = {
+    "constructor": "recipe:5:5", "targets": "its targets", "surveys": "whether it surveys",
+    "branch_windows": "its branch windows",
     "survey": "model.layers.0", "plan": "its plan over all blocks", "run_outer": "the model outside its blocks",
     "summarize": "its metrics", "check": "its check",
 }  # fmt: skip
@@ -511,19 +551,16 @@ class Witness:
         self.calls.append(("written", artifact.path, (artifact.path / "fyc.json").is_file()))
 
 
-def witnessed(output: Path, use: str) -> list[tuple[Any, ...]]:
-    import dataclasses
-
-    import pluggy
-
-    from fyc import hookspecs
-
+def host_with(plugin: object) -> PluginHost:
     manager = pluggy.PluginManager("fyc")
     manager.add_hookspecs(hookspecs)
+    manager.register(plugin, "witness")
+    return dataclasses.replace(toys.toy_host(), hook=manager.hook)
+
+
+def witnessed(output: Path, use: str) -> list[tuple[Any, ...]]:
     witness = Witness()
-    manager.register(witness)
-    host = dataclasses.replace(toys.toy_host(), hook=manager.hook)
-    plan = toys.toy_plan(toys.model(), output, use, host=host)
+    plan = toys.toy_plan(toys.model(), output, use, host=host_with(witness))
     try:
         convert(plan)
     except PassError:
@@ -543,6 +580,53 @@ def test_hooks_of_a_failing_run(tmp_path: Path) -> None:
     assert [call[0] for call in calls] == ["before", "after", "before", "error", "raised"]
     assert calls[3] == ("error", "toy-rows", "model.layers.1", "asked to fail")
     assert not (tmp_path / "out").exists()
+
+
+def hooked(name: str) -> PluginHost:
+    """A host with a plugin whose hook of this name raises."""
+    arguments = inspect.signature(getattr(hookspecs, name)).parameters
+    namespace: dict[str, Any] = {}
+    exec(f"def {name}(self, {', '.join(arguments)}): raise ValueError('in the hook')", namespace)
+    return host_with(type("Raising", (), {name: fyc.hookimpl(namespace[name])})())
+
+
+@pytest.mark.parametrize("hook", ["fyc_before_pass", "fyc_after_pass"])
+def test_a_hook_that_raises_stops_the_run_and_names_the_plugin(hook: str, tmp_path: Path) -> None:
+    plan = toys.toy_plan(toys.model(), tmp_path / "out", "toy-rows", host=hooked(hook))
+    with pytest.raises(PluginError) as caught:
+        convert(plan)
+    assert caught.value.code == "FYC-P05"
+    assert caught.value.what == f"the plugin `witness` failed in `{hook}`"
+    assert caught.value.why == "ValueError: in the hook"
+    convert(dataclasses.replace(plan, host=toys.toy_host()), resume=True)
+
+
+@pytest.mark.parametrize("opaque", ["error", "keep"])
+def test_a_rule_for_leaves_that_raises_is_not_the_models_fault(
+    opaque: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toy_fixtures._TRACES", {})
+    text = toys.recipe_text(toys.model(), "toy-rows").replace("model: {", f"model: {{opaque: {opaque}, ")
+    with pytest.raises(PluginError) as caught:
+        prepare(parse_recipe(text), host=hooked("fyc_trace_leaf"), output=tmp_path / "out")
+    assert caught.value.what == "the plugin `witness` failed in `fyc_trace_leaf`"
+
+
+def test_a_hook_that_raises_after_an_error_hides_nothing(tmp_path: Path) -> None:
+    events: list[Event] = []
+    use = "{use: toy-rows, options: {fail_at: 1}}"
+    plan = toys.toy_plan(toys.model(), tmp_path / "out", use, host=hooked("fyc_on_pass_error"))
+    with pytest.raises(PassError, match="FYC-X01") as caught:
+        convert(plan, events=events.append)
+    assert "asked to fail" in caught.value.why
+    assert ["in the hook" in event.data["message"] for event in events if event.kind == "warning"] == [True]
+
+
+def test_a_hook_that_raises_after_the_artifact_is_written_is_a_warning(tmp_path: Path) -> None:
+    events: list[Event] = []
+    plan = toys.toy_plan(toys.model(), tmp_path / "out", "toy-rows", host=hooked("fyc_artifact_written"))
+    convert(plan, events=events.append).verify()
+    assert ["in the hook" in event.data["message"] for event in events if event.kind == "warning"] == [True]
 
 
 def test_a_failed_run_can_be_repaired_and_resumed(tmp_path: Path) -> None:

@@ -77,6 +77,20 @@ def test_whatever_an_import_raises_is_kept_as_the_reason(install, source):
     assert [plugin.name for plugin in load_plugins().broken] == ["broken"]
 
 
+@pytest.mark.parametrize("line", ["import a_module_that_is_not_there", "raise SystemExit(3)"])
+def test_a_plugin_that_cannot_import_what_it_registers_is_broken_and_brings_nothing(install, line):
+    source = a_pass("late") + f"        {line}\n\n    @fyc.hookimpl\n    def fyc_trace_leaf(module): return True\n"
+    install("fyc-late", {"late": source})
+    install("fyc-nothing", {"nothing": a_pass("nothing")})
+    host = load_plugins()
+    assert [(plugin.name, plugin.distribution) for plugin in host.broken] == [("late", "fyc-late")]
+    assert "late" not in {plugin.name for plugin in host.plugins}
+    assert "nothing" in host.passes
+    assert host.trace_leaf(module=None) is None
+    with pytest.raises(PluginError, match="FYC-P02"):
+        host.pass_class("late")
+
+
 def test_an_unknown_pass_gets_the_closest_name_and_the_broken_plugins(install):
     install("fyc-nothing", {"nothing": a_pass("nothing")})
     install("fyc-broken", {"other": "import a_module_that_is_not_there"})
@@ -201,3 +215,34 @@ def test_hooks_are_called_in_every_plugin(install):
     for name in ("one", "two"):
         install(f"fyc-{name}", {name: f"import fyc\n@fyc.hookimpl\ndef fyc_trace_leaf(module): return {name == 'two'}"})
     assert load_plugins().trace_leaf(module=None) is True
+
+
+@pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(3)"])
+def test_a_hook_that_raises_names_its_plugin(install, raised):
+    for name in ("one", "two"):
+        body = f"raise {raised}" if name == "two" else "return None"
+        install(f"fyc-{name}", {name: f"import fyc\n@fyc.hookimpl\ndef fyc_trace_leaf(module): {body}"}, version="2.5")
+    with pytest.raises(PluginError) as caught:
+        load_plugins().trace_leaf(module=None)
+    error = caught.value
+    assert error.code == "FYC-P05"
+    assert "`two` of fyc-two 2.5 failed in `fyc_trace_leaf`" in error.what
+    assert raised.partition("(")[0] in error.why
+    assert "FYC_DISABLE_PLUGINS=two" in error.next
+
+
+def test_what_the_machine_does_to_a_hook_is_not_the_plugins_fault(install):
+    install("fyc-hungry", {"hungry": "import fyc\n@fyc.hookimpl\ndef fyc_trace_leaf(module): raise MemoryError"})
+    with pytest.raises(MemoryError):
+        load_plugins().trace_leaf(module=None)
+
+
+def test_a_plugin_that_is_only_told_cannot_stop_anything(install):
+    source = "import fyc\n@fyc.hookimpl\ndef fyc_artifact_written(artifact): raise ValueError('no')"
+    install("fyc-loud", {"loud": source})
+    events = []
+    load_plugins().notify("fyc_artifact_written", events.append, artifact=None)
+    (event,) = events
+    assert event.kind == "warning"
+    assert "`loud` of fyc-loud 1.0 failed" in event.data["message"]
+    assert "ValueError: no" in event.data["message"]

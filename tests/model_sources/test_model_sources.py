@@ -15,7 +15,7 @@ import torch
 import transformers
 from fyc_plugins.model_sources import AssetSource, FolderSource, GgufSource, HubSource, asset
 
-from fyc.errors import ModelError, ResourceError, UserError
+from fyc.errors import ModelError, PluginError, ResourceError, UserError
 from fyc.models import ModelSource, load_plain, load_tokenizer, open_checkpoint, open_folder
 
 SOURCES: list[ModelSource] = [HubSource(), FolderSource(), AssetSource(), GgufSource()]
@@ -53,6 +53,24 @@ def test_they_keep_to_the_protocol() -> None:
 def test_who_opens_what(source: str, name: str) -> None:
     accepting = [candidate for candidate in SOURCES if candidate.accepts(source)]
     assert max(accepting, key=lambda candidate: candidate.priority).name == name
+
+
+@pytest.mark.parametrize("step", ["accepts", "open"])
+def test_a_source_that_raises_is_named(step: str) -> None:
+    class Source:
+        name, priority = "mine", 99
+
+        def accepts(self, source: str) -> bool:
+            return step == "open" or bool(1 // 0)
+
+        def open(self, source: str, *, revision: str | None, offline: bool) -> Path:
+            return Path(str(1 // 0))
+
+    with pytest.raises(PluginError) as caught:
+        open_folder("anything", sources=[*SOURCES, Source()])
+    assert (caught.value.code, caught.value.where) == ("FYC-P05", "anything")
+    assert "'mine'" in caught.value.what
+    assert "ZeroDivisionError" in caught.value.why
 
 
 def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
