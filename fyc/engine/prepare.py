@@ -218,7 +218,7 @@ def prepare(
     graph = ir.trace_model(model, is_leaf=host.trace_leaf, opaque=spec.opaque)
     _refuse_inputs(graph)
     units = units_of(graph)
-    calibration, held_out = _texts(recipe, checkpoint)
+    calibration, held_out = _texts(recipe, checkpoint, offline)
     plan = RunPlan(
         recipe=recipe,
         host=host,
@@ -282,12 +282,13 @@ def _refuse_inputs(graph: ir.ModelGraph) -> None:
         ) from error
 
 
-def _texts(recipe: Recipe, checkpoint: Checkpoint) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _texts(recipe: Recipe, checkpoint: Checkpoint, offline: bool) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     spec = recipe.calibration
     if spec is None:
         return None, None
     held_out = recipe.verify.samples if recipe.verify else 0
-    tokens = windows(load_tokenizer(checkpoint.folder), read_text(spec.text), spec.samples + held_out, spec.length)
+    text = read_text(spec.text, offline=offline)
+    tokens = windows(load_tokenizer(checkpoint.folder), text, spec.samples + held_out, spec.length)
     return tokens[: spec.samples], tokens[spec.samples :] if held_out else None
 
 

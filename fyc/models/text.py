@@ -18,17 +18,23 @@ ASSET = "asset:"
 PIECE = 1 << 20
 
 
-def read_text(spec: str | Path) -> str:
+def read_text(spec: str | Path, *, offline: bool = False) -> str:
     """The text of a UTF-8 file, or of an asset (`asset:wikipedia-calibration`; fetched if it is not there).
 
+    Args:
+        spec: path, or `asset:NAME`.
+        offline: do not fetch an asset.
+
     Raises:
+        UserError: FYC-D01 for an asset that does not exist.
+        AssetError: FYC-D02 or FYC-D03 if an asset cannot be fetched.
         RecipeError: FYC-R07 if it is missing, empty or not UTF-8.
     """
     path = Path(spec).expanduser()
     if isinstance(spec, str) and spec.startswith(ASSET):
         from fyc.assets import fetch
 
-        path = fetch(spec.removeprefix(ASSET))
+        path = fetch(spec.removeprefix(ASSET), offline=offline)
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import fyc
 from fyc import assets
 from fyc.assets import store
 from fyc.assets.catalog import ASSETS, Asset, Member, Package
@@ -45,6 +46,7 @@ def wheel(tmp_path: Path) -> Path:
 def package(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     """The package of the asset `toy`, the only one there is."""
     monkeypatch.setenv("FYC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -89,6 +91,28 @@ def test_offline_says_so(package: Package) -> None:
     with pytest.raises(AssetError, match="FYC-D02") as caught:
         assets.fetch("toy", offline=True)
     assert "fyc assets fetch toy" in caught.value.next
+
+
+@pytest.mark.parametrize("switch", ["option", "environment"])
+def test_no_text_is_fetched_offline(
+    switch: str, package: Package, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for a conversion nor for an evaluation, with a cold cache and an index that has it."""
+    recipe = tmp_path / "r.yaml"
+    calibration = "calibration: {text: 'asset:toy', samples: 1, length: 8}"
+    recipe.write_text(f"schema: 1\n{calibration}\npasses: [{{use: flatten-quant}}]\n", encoding="utf-8")
+    if switch == "environment":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline = switch == "option"
+    with pytest.raises(AssetError, match="FYC-D02"):
+        fyc.convert(recipe, model=str(tiny_model), output=tmp_path / "out", offline=offline)
+    with pytest.raises(AssetError, match="FYC-D02"):
+        fyc.evaluate(tiny_model, "asset:toy", offline=offline)
+    with pytest.raises(AssetError, match="FYC-D02"):
+        read_text("asset:toy", offline=offline)
+    assert assets.path("toy") is None
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert read_text("asset:toy") == CONTENT.decode()
 
 
 def test_an_unknown_name_gets_the_closest_one(package: Package) -> None:
