@@ -185,3 +185,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that no more can be written: no space, or a quota or limit of the user's is reached."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def resource_error(error: BaseException, *, where: str = "", next: str = "") -> ResourceError | None:
+    """The FYC-S01 or FYC-S02 for an exception that says that disk or memory ran out; None for any other."""
+    if is_out_of_memory(error):
+        why = str(error).splitlines()[0][:200] if str(error) else ""
+        advice = f"use fewer or shorter windows of text, or a machine with more memory{next and f'; then {next}'}"
+        return ResourceError("FYC-S02", "not enough memory", where=where, why=why, next=advice)
+    if is_disk_full(error):
+        advice = f"free some space{next and f', then {next}'}"
+        return ResourceError("FYC-S01", "the disk is full", where=where, why=str(error), next=advice)
+    return None

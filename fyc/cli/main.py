@@ -13,7 +13,7 @@ import typer
 
 from fyc.cli import artifact, assets, convert, doctor, evaluate, passes, recipes
 from fyc.cli.group import PluginGroup
-from fyc.errors import FycError
+from fyc.errors import FycError, resource_error
 
 app = typer.Typer(
     name="fyc",
@@ -95,6 +95,10 @@ def _report(error: Exception, invocation: Invocation) -> int:
         return _fail(error, invocation)
     if hasattr(error, "format_message"):
         return _usage(error, invocation)
+    short = resource_error(error)
+    if short is not None:
+        short.__cause__ = error
+        return _fail(short, invocation)
     return _unforeseen(error, invocation)
 
 

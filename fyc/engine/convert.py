@@ -22,7 +22,8 @@ from fyc.engine.progress import peak_memory_bytes
 from fyc.engine.streams import BranchScores
 from fyc.engine.sweeps import Sweeper
 from fyc.engine.workspace import Step, Workspace
-from fyc.errors import Interrupted, PassError, RecipeError, ResourceError, is_disk_full, is_out_of_memory
+from fyc.errors import Interrupted, PassError, RecipeError, resource_error
+from fyc.models import peak_memory_bytes
 from fyc.ui.events import Event, EventSink, ignore
 
 
@@ -190,16 +191,7 @@ def _faults(output: Path) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Interrupted("FYC-I01", "interrupted", where=str(output), next=resume) from error
     except (MemoryError, RuntimeError, OSError) as error:
-        if is_out_of_memory(error):
-            raise ResourceError(
-                "FYC-S02",
-                "not enough memory",
-                where=str(output),
-                why=str(error).splitlines()[0][:200] if str(error) else "",
-                next=f"use fewer or shorter calibration windows, or a machine with more memory; then {resume}",
-            ) from error
-        if is_disk_full(error):
-            raise ResourceError(
-                "FYC-S01", "the disk is full", where=str(output), why=str(error), next=f"free some space, then {resume}"
-            ) from error
-        raise
+        short = resource_error(error, where=str(output), next=resume)
+        if short is None:
+            raise
+        raise short from error

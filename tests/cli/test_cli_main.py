@@ -107,6 +107,23 @@ def test_an_unforeseen_error_leaves_its_traceback_in_a_file(fyc, tmp_path, monke
     assert "ZeroDivisionError" in file.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(MemoryError(), "FYC-S02"), (RuntimeError("can't allocate memory"), "FYC-S02"), (OSError(28, "full"), "FYC-S01")],
+    ids=["python", "torch", "disk"],
+)
+def test_memory_and_disk_that_run_out_exit_6_in_every_command(fyc, tmp_path, monkeypatch, error, code):
+    def run_out(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fyc.evaluation.load_any", run_out)
+    (tmp_path / "text.txt").write_text("some words", encoding="utf-8")
+    result = fyc("eval", tmp_path, "--text", tmp_path / "text.txt", "--json")
+    assert result.code == 6
+    assert result.json["error"]["code"] == code
+    assert "--debug" not in result.err
+
+
 def test_ctrl_c_exits_130(fyc, monkeypatch, tmp_path):
     def interrupt(folder: object) -> None:
         raise KeyboardInterrupt
