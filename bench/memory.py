@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,21 +15,19 @@ from random_checkpoint import TINYLLAMA, write_checkpoint
 
 
 def measure(model: Path, folder: Path, rounding: str, samples: int) -> dict[str, object]:
-    """Convert in a process of its own; its peak resident size comes from the kernel."""
+    """Convert in a process of its own, which reports its peak resident size; getrusage would add this process's."""
     output = folder / f"out-{rounding}"
     command = [str(Path(sys.executable).with_name("fyc")), "convert", "flatten-w8a8", "--model", str(model),
                "--calibration", str(model / "text.txt"), "-o", str(output), "--json",
                "--set", f"calibration.samples={samples}", "--set", f"passes.0.options.rounding={rounding}"]  # fmt: skip
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr)
-    assert process.stdout is not None
-    data = json.loads(process.stdout.read() or b"{}")
-    _, status, usage = os.wait4(process.pid, 0)
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=sys.stderr, check=False)
+    data = json.loads(process.stdout or b"{}")
     shutil.rmtree(output, ignore_errors=True)
     return {
         "rounding": rounding,
-        "exit": os.waitstatus_to_exitcode(status),
-        "peak_gb": usage.ru_maxrss * 1024 / 1e9,
+        "exit": process.returncode,
+        "peak_gb": data.get("peak_memory_bytes", 0) / 1e9,
         "seconds": time.monotonic() - started,
         "size_bytes": data.get("size_bytes"),
     }

@@ -18,7 +18,6 @@ from fyc.artifact import Artifact, open_artifact
 from fyc.engine.assemble import Outcome, assemble, write_run_json
 from fyc.engine.live import LiveModel
 from fyc.engine.prepare import RunPlan, check_resources
-from fyc.engine.progress import peak_memory_bytes
 from fyc.engine.streams import BranchScores
 from fyc.engine.sweeps import Sweeper
 from fyc.engine.workspace import Step, Workspace

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass, field
 
+from fyc.models import peak_memory_bytes
 from fyc.ui.events import Event, EventSink
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident size this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @dataclass

@@ -15,7 +15,8 @@ from children import forked
 from transformers import T5Config, T5ForConditionalGeneration
 
 import fyc
-from fyc.engine import convert
+from fyc import models
+from fyc.engine import convert, progress
 from fyc.engine.context import seeded_generator
 from fyc.engine.units import units_of
 from fyc.errors import RecipeError, TraceError, UserError
@@ -101,6 +102,11 @@ def test_events_of_a_run(tmp_path: Path) -> None:
         "held_out_perplexity_before", "held_out_perplexity_after", "held_out_perplexity_ratio",
     }  # fmt: skip
     json.dumps([event.data for event in events])
+
+
+def test_peak_memory_has_one_measure() -> None:
+    """VmHWM: ru_maxrss would be that of whoever started the command, since Linux keeps it over exec."""
+    assert progress.peak_memory_bytes is models.peak_memory_bytes
 
 
 @pytest.mark.parametrize(("family", "calls"), [("llama", 1), ("albert", 3)])
