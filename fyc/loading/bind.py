@@ -14,6 +14,7 @@ from fyc import ir
 from fyc.artifact import Artifact, Sample, read_tensors
 from fyc.artifact.nested import unpack
 from fyc.errors import ArtifactError, TraceError
+from fyc.plugins import Plugin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,10 +86,21 @@ def changed_structures(model: PreTrainedModel, host: PluginHost, artifact: Artif
     return [entry.path for entry in blocks if found.get(entry.path) != entry.source_digest]
 
 
-def check_numerically(model: PreTrainedModel, artifact: Artifact, changed: list[str]) -> None:
+def changed_leaf_rules(host: PluginHost, artifact: Artifact) -> str:
+    """Which plugins decided about leaves when the artifact was made, and which do now, to end a sentence; or ""."""
+    lock = json.loads((artifact.path / "recipe.lock.json").read_bytes())
+    then = ", ".join(str(Plugin(**entry)) for entry in lock.get("plugins", ()))
+    now = ", ".join(str(plugin) for plugin in host.implementing("fyc_trace_leaf"))
+    if then == now:
+        return ""
+    return f"; the hook fyc_trace_leaf was implemented by {then or 'no plugin'}, now by {now or 'no plugin'}"
+
+
+def check_numerically(model: PreTrainedModel, artifact: Artifact, changed: list[str], rules: str = "") -> None:
     """Run the stored samples through the bound blocks and compare with the stored outputs.
 
     Called when the installed transformers is not the one that made the artifact: only a numeric difference refuses.
+    `rules` is what `changed_leaf_rules` said.
 
     Raises:
         ArtifactError: FYC-A05 when an output differs by more than the sample's tolerance (relative L2; more if the
@@ -103,7 +115,7 @@ def check_numerically(model: PreTrainedModel, artifact: Artifact, changed: list[
                 "FYC-A05",
                 "it cannot be checked what the installed transformers makes of a block",
                 where=path,
-                why="the code of the block changed, and the artifact holds no sample of it",
+                why=f"the code of the block changed, and the artifact holds no sample of it{rules}",
                 next=f"install transformers {manifest.versions.get('transformers')}, or convert the model again",
             )
     tensors = read_tensors(artifact.path / SAMPLES) if manifest.samples else {}
@@ -115,7 +127,7 @@ def check_numerically(model: PreTrainedModel, artifact: Artifact, changed: list[
                 "FYC-A05",
                 "the installed transformers computes something else than the artifact was made with",
                 where=f"{sample.block} (relative difference {error:.2g}; {len(changed)} blocks changed)",
-                why=f"made with transformers {manifest.versions.get('transformers')}",
+                why=f"made with transformers {manifest.versions.get('transformers')}{rules}",
                 next="install that version of transformers, or convert the model again",
             )
 

@@ -26,7 +26,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from fyc.artifact import Artifact, StoredTensor, open_artifact
 from fyc.errors import ArtifactError, FycError, ResourceError, is_out_of_memory
-from fyc.loading.bind import bind_blocks, changed_structures, check_numerically, read_graphs
+from fyc.loading.bind import bind_blocks, changed_leaf_rules, changed_structures, check_numerically, read_graphs
 from fyc.loading.rebuild import (
     FLOAT_TYPES,
     get_tensor,
@@ -83,6 +83,7 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         """Make the skeleton one that has a place for every stored tensor."""
         self._graphs = read_graphs(artifact)
         self._changed = changed_structures(model, host, artifact)
+        self._rules = changed_leaf_rules(host, artifact) if self._changed else ""
         _check_plugins(artifact, host)
         gone = replace_modules(model, artifact.manifest.replaced, host)
         self._initializers = _initialize_as_before(model, gone)
@@ -111,14 +112,15 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         made_with = artifact.manifest.versions.get("transformers")
         if self._changed:
             _log.warning(
-                "transformers computes %d blocks in another way than version %s, which made this artifact; "
+                "transformers computes %d blocks in another way than version %s, which made this artifact%s; "
                 "comparing with its stored sample",
                 len(self._changed),
                 made_with,
+                self._rules,
             )
         # Modules that are one node of a graph may have changed too, which no structure shows.
         if self._changed or made_with != transformers.__version__:
-            check_numerically(model, artifact, self._changed)
+            check_numerically(model, artifact, self._changed, self._rules)
 
 
 @contextmanager

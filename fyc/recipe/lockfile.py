@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def lock(recipe: Recipe, passes: Sequence[Pass[Any]], host: PluginHost) -> dict[str, Any]:
-    """The content of `recipe.lock.json`: resolved options, plugin distributions, versions and the seed.
+    """The content of `recipe.lock.json`: resolved options, plugins that change graphs, versions and the seed.
 
     Args:
         recipe: the recipe.
@@ -51,5 +51,6 @@ def lock(recipe: Recipe, passes: Sequence[Pass[Any]], host: PluginHost) -> dict[
             }
             for use, pass_ in zip(recipe.passes, passes, strict=True)
         ],
+        "plugins": [vars(plugin) for plugin in host.implementing("fyc_trace_leaf")],
         "versions": versions(),
     }

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -345,6 +346,18 @@ def test_a_damaged_stage_is_an_error_of_fyc(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_names_what_decides_the_bytes(tmp_path: Path) -> None:
+def test_a_plugin_that_chooses_leaves_makes_another_run(install: Any, tmp_path: Path) -> None:
+    """Installed between kill and --resume, it would change the graphs of the blocks that are left."""
+    plan = toys.toy_plan(small(), tmp_path / "out", "toy-rows")
+    interrupted(plan, 60)
+    install("fyc-leaves", {"leaves": "import fyc\n@fyc.hookimpl\ndef fyc_trace_leaf(module): return None"})
+    with pytest.raises(FycError) as caught:
+        convert(toys.toy_plan(small(), tmp_path / "out", "toy-rows"), resume=True)
+    assert caught.value.code == "FYC-R10"
+    assert caught.value.why == "these differ: lock"
+    convert(plan, resume=True)
+
+
     fingerprint = toys.toy_plan(small(), tmp_path / "out", "toy-rows").fingerprint()
     keys = {"recipe", "lock", "source", "calibration", "held_out", "device", "threads", "cpu"}
     assert fingerprint.keys() == keys

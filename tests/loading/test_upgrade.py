@@ -114,6 +114,24 @@ def test_the_comparison_allows_for_a_shorter_type(dtype: torch.dtype, tmp_path: 
     refused(folder, dtype=dtype)
 
 
+LEAVES = "import fyc\n@fyc.hookimpl\ndef fyc_trace_leaf(module): return 'MLP' in type(module).__name__ or None"
+
+
+def test_another_plugin_that_chooses_leaves_is_named(
+    install: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = toys.copied(toys.artifact(), tmp_path / "a")
+    install("fyc-leaves", {"leaves": LEAVES}, version="2.5")
+    said = "fyc_trace_leaf was implemented by no plugin, now by `leaves` of fyc-leaves 2.5"
+    with caplog.at_level(logging.WARNING, logger="fyc"):
+        fyc.load(folder)
+    assert said in caplog.text
+    change_sample(folder, lambda output: output * 1.01)
+    assert said in refused(folder).why
+    toys.edit_manifest(folder, lambda data: data["samples"].clear())
+    assert said in refused(folder).why
+
+
 def test_code_that_computes_the_same_in_another_way(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
+import pluggy
 import pytest
 from pydantic import Field
 
 import fyc
+from fyc import hookspecs
 from fyc.errors import FycError
-from fyc.plugins import PluginHost, RegisteredPass
+from fyc.plugins import Plugin, PluginHost, RegisteredPass
 from fyc.recipe import lock, parse_recipe, resolve_passes
 from fyc.recipe.json_schema import recipe_schema
 from fyc.recipe.starter import starter_recipe
@@ -40,7 +42,18 @@ class Toy(fyc.Pass[Options]):
         return fyc.PassResult()
 
 
-HOST = PluginHost({"toy": RegisteredPass(Toy, "fyc-toy", "2.0", "toy-plugin")}, (), (), (), (), hook=None)
+class Leaves:
+    @fyc.hookimpl
+    def fyc_trace_leaf(self, module):
+        return None
+
+
+MANAGER = pluggy.PluginManager("fyc")
+MANAGER.add_hookspecs(hookspecs)
+MANAGER.register(Leaves(), "leaves")
+PLUGINS = (Plugin("toy-plugin", "fyc-toy", "2.0"), Plugin("leaves", "fyc-leaves", "1.5"))
+TOY = RegisteredPass(Toy, "fyc-toy", "2.0", "toy-plugin")
+HOST = PluginHost({"toy": TOY}, (), PLUGINS, (), (), hook=MANAGER.hook)
 TEXT = """\
 schema: 1
 model: {source: m}
@@ -97,6 +110,7 @@ def test_the_lock_holds_what_decides_the_bytes():
         "exclude": [],
         "options": {"bits": 3, "mode": "fast", "ratio": None, "names": ["a", "on"]},
     }
+    assert locked["plugins"] == [{"name": "leaves", "distribution": "fyc-leaves", "version": "1.5"}]
     assert {"python", "fyc", "torch", "transformers", "safetensors"} <= locked["versions"].keys()
     assert json.loads(json.dumps(locked)) == locked
 
