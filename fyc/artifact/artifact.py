@@ -44,8 +44,12 @@ class Artifact:
 
     @cached_property
     def size_bytes(self) -> int:
-        """Bytes of the weight shards."""
-        return sum((self.path / name).stat().st_size for name in self.weight_files)
+        """Bytes of the weight shards; FYC-A03 when one is missing."""
+        files = [self.path / name for name in self.weight_files]
+        for file in files:
+            if not file.is_file():
+                raise _missing(file)
+        return sum(file.stat().st_size for file in files)
 
     def tensors(self) -> dict[str, StoredTensor]:
         """Every stored weight tensor by name; shapes as stored (the guard has a leading 1)."""
@@ -78,8 +82,7 @@ class Artifact:
     def _problem(self, name: str, *, content: bool) -> ArtifactError | None:
         path = self.path / name
         if not path.is_file():
-            advice = "restore the file, or convert the model again"
-            return ArtifactError("FYC-A03", "a file of the artifact is missing", where=str(path), next=advice)
+            return _missing(path)
         if path.resolve() != self.path.resolve() / name:
             return ArtifactError(
                 "FYC-A07",
@@ -169,6 +172,11 @@ def diff(a: Artifact, b: Artifact) -> dict[str, Any]:
         "versions": _changed(dict(a.manifest.versions), dict(b.manifest.versions)),
         "files": _changed(dict(a.manifest.files), dict(b.manifest.files)),
     }
+
+
+def _missing(path: Path) -> ArtifactError:
+    advice = "restore the file, or convert the model again"
+    return ArtifactError("FYC-A03", "a file of the artifact is missing", where=str(path), next=advice)
 
 
 def _passes(manifest: Manifest) -> dict[str, Any]:

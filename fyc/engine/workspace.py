@@ -111,8 +111,8 @@ class Workspace:
 
         Raises:
             ResourceError: FYC-S03 when another process holds the lock.
-            RecipeError: FYC-R10 when there is nothing to resume or it belongs to another run, FYC-R11 when an
-                interrupted run is in the way.
+            RecipeError: FYC-R10 when there is nothing to resume, it is damaged or it belongs to another run, FYC-R11
+                when an interrupted run is in the way.
         """
         if resume:
             self.require()
@@ -120,7 +120,7 @@ class Workspace:
         with self._locked():
             self.sweep()
             if resume:
-                self._compare(json.loads(self._key.read_bytes()), fingerprint)
+                self._compare(self.step("fingerprint").data(), fingerprint)
             elif self._key.is_file():
                 raise RecipeError(
                     "FYC-R11",
@@ -245,5 +245,5 @@ def check_output(output: Path) -> None:
             next="name the folder itself with -o",
         )
     parent = next(folder for folder in output.absolute().parents if folder.exists())
-    if not os.access(parent, os.W_OK):
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise RecipeError("FYC-R09", "the output folder cannot be written", where=str(parent))

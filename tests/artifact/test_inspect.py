@@ -14,6 +14,7 @@ import toys
 from fyc.artifact import ModuleEntry, diff, figures, is_artifact, open_artifact
 from fyc.engine import convert
 from fyc.engine.report import report_text
+from fyc.errors import ArtifactError
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -43,6 +44,16 @@ def test_sizes_are_those_on_disk() -> None:
     assert found["size_bytes"] == sum(path.stat().st_size for path in made.path.glob("model-*.safetensors"))
     assert found["source_bytes"] == (toys.model() / "model.safetensors").stat().st_size
     assert found["size_bytes"] < found["source_bytes"]
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = toys.copied(toys.artifact(), tmp_path / "a")
+    shard = folder / open_artifact(folder).weight_files[1]
+    shard.unlink()
+    for read in (lambda: open_artifact(folder).inspect(), lambda: diff(toys.artifact(), open_artifact(folder))):
+        with pytest.raises(ArtifactError) as caught:
+            read()
+        assert (caught.value.code, caught.value.where) == ("FYC-A03", str(shard))
 
 
 def test_tensors_are_listed_as_stored() -> None:

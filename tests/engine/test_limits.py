@@ -290,7 +290,7 @@ def test_an_output_that_is_a_file_or_a_link(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
-    for name, code in (("file", "FYC-R08"), ("link", "FYC-R09")):
+    for name, code in (("file", "FYC-R08"), ("link", "FYC-R09"), ("file/out", "FYC-R09"), ("file/a/out", "FYC-R09")):
         with pytest.raises(RecipeError) as caught:
             convert(toys.toy_plan(toys.model(), tmp_path / name, "toy-round"))
         assert caught.value.code == code

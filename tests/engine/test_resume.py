@@ -333,7 +333,8 @@ def test_a_damaged_stage_is_an_error_of_fyc(tmp_path: Path) -> None:
     clean_up(tmp_path)
     interrupted(plan, total - 10)
     stage = work_folder(plan.output) / "00-toy-rows" / "run"
-    for path in (stage / "block-0000.safetensors", stage / "block-0000.json"):
+    key = work_folder(plan.output) / "fingerprint.json"
+    for path in (stage / "block-0000.safetensors", stage / "block-0000.json", key):
         content = path.read_bytes()
         for damaged in (b"", content[: len(content) // 2]):
             path.write_bytes(damaged)
