@@ -25,6 +25,7 @@ def plan(
     set: Iterable[str] = (),
     device: str = "cpu",
     offline: bool = False,
+    resume: bool = False,
 ) -> RunPlan:
     """Validate everything that can be validated before work starts: `fyc convert --dry-run`.
 
@@ -37,9 +38,10 @@ def plan(
         set: assignments such as `passes.0.options.expansion=0.02`; the value is YAML.
         device: where to compute.
         offline: use no network.
+        resume: the plan is for a run that goes on, whose output and disk are checked by that run.
 
     Raises:
-        UserError: the recipe, a plugin, the model or the text cannot be used.
+        UserError: the recipe, a plugin, the model, the text or the output folder cannot be used.
         TraceError: a block cannot be traced.
         ResourceError: the disk is too small.
     """
@@ -55,7 +57,7 @@ def plan(
             where=loaded.name,
             next="give one with -o DIR, or write `output: {dir: ...}` into the recipe",
         )
-    return prepare(loaded, host=load_plugins(), output=Path(folder), device=device, offline=offline)
+    return prepare(loaded, host=load_plugins(), output=Path(folder), device=device, offline=offline, resume=resume)
 
 
 def convert(
@@ -104,6 +106,7 @@ def convert(
         set=set,
         device=device,
         offline=offline,
+        resume=resume,
     )
     folder = Path(dump_ir) if dump_ir is not None else None
     return run(run_plan, resume=resume, dump_ir=folder, events=events)

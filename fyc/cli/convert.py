@@ -128,7 +128,7 @@ class _Job:
         from fyc.models import return_freed_memory
 
         return_freed_memory()
-        return api.plan(recipe, output=self.output, device=self.device, offline=self.offline)
+        return api.plan(recipe, output=self.output, device=self.device, offline=self.offline, resume=self.resume)
 
     def run(self, plan: RunPlan) -> tuple[Artifact, dict[str, Any]]:
         """Convert; returns the artifact and the data of the last event."""

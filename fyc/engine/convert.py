@@ -85,16 +85,15 @@ def _run(plan: RunPlan, workspace: Workspace, events: EventSink, dump: Path | No
         workspace.announce(folder / "fyc.json")
         _publish(folder, plan.output)
         return
-    rejected = plan.output.with_name(plan.output.name + ".rejected")
-    _drop(rejected)
-    _publish(folder, rejected)
+    workspace.drop_rejected()
+    _publish(folder, workspace.rejected)
     workspace.remove()
     raise PassError(
         "FYC-X02",
         "the verify gate was missed",
         where=plan.recipe.where("verify"),
         why=missed,
-        next=f"the output is kept in {rejected}; relax the gate, or change the options",
+        next=f"the output is kept in {workspace.rejected}; relax the gate, or change the options",
     )
 
 
@@ -160,14 +159,6 @@ def _publish(folder: Path, target: Path) -> None:
             why="something was put there while the conversion ran",
             next="move it away, then repeat the command with --resume",
         ) from error
-
-
-def _drop(path: Path) -> None:
-    """Remove what an earlier run left under this name."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _run_data(seconds: float) -> dict[str, object]:

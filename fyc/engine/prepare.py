@@ -200,16 +200,27 @@ def prepare(
     output: Path,
     device: str | torch.device = "cpu",
     offline: bool = False,
+    resume: bool = False,
 ) -> RunPlan:
     """Validate a recipe against the model, the plugins, the text and the disk; computes nothing.
 
+    Args:
+        recipe: the recipe.
+        host: the installed plugins.
+        output: folder to write.
+        device: where to compute.
+        offline: use no network.
+        resume: whether an interrupted run is to go on: then output and disk are `convert`'s to check.
+
     Raises:
-        UserError: the recipe, a plugin, the model or the text cannot be used (exit 2).
+        UserError: the recipe, a plugin, the model, the text or the output cannot be used (exit 2).
         TraceError: a block cannot be traced (exit 3).
         ResourceError: FYC-S01 when the disk is too small (exit 6).
     """
     passes = resolve_passes(recipe, host)
     check_order(recipe, passes)
+    if not resume:
+        check_output(output, gate=recipe.verify is not None)
     spec = recipe.model
     checkpoint = open_checkpoint(spec.source, sources=host.sources, revision=spec.revision, offline=offline)
     dtype = checkpoint.dtype if spec.dtype == "auto" else getattr(torch, spec.dtype)
@@ -235,6 +246,8 @@ def prepare(
         held_out=held_out,
     )
     _refuse_errors(plan)
+    if not resume:
+        _check_disk(plan)
     return plan
 
 
@@ -245,10 +258,15 @@ def check_resources(plan: RunPlan, *, resume: bool) -> None:
         RecipeError: FYC-R08 when the output folder is not empty.
         ResourceError: FYC-S01 when the disk cannot hold what the run writes.
     """
-    check_output(plan.output)
+    check_output(plan.output, gate=plan.recipe.verify is not None)
+    if not resume:
+        _check_disk(plan)
+
+
+def _check_disk(plan: RunPlan) -> None:
     parent = next(folder for folder in plan.output.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free
-    if free < plan.disk_needed_bytes and not resume:
+    if free < plan.disk_needed_bytes:
         raise ResourceError(
             "FYC-S01",
             "not enough free disk space",

@@ -95,6 +95,7 @@ class Workspace:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = work_folder(output)
+        self.rejected = _rejected(output)
         self._leaving = self.folder.with_name(self.folder.name + "-done")
 
     def stage(self, position: int, name: str) -> Path:
@@ -198,8 +199,17 @@ class Workspace:
         self.folder.replace(self._leaving)
         self.sweep()
 
+    def drop_rejected(self) -> bool:
+        """Drop the rejected artifact of an earlier run, again by a rename first; anything else of its name stays."""
+        found = is_artifact(self.rejected) and not self.rejected.is_symlink()
+        if found:
+            self.sweep()
+            self.rejected.replace(self._leaving)
+            self.sweep()
+        return found
+
     def sweep(self) -> None:
-        """Drop what a process that died in `remove` has left."""
+        """Drop what a process that died in `remove` or `drop_rejected` has left."""
         shutil.rmtree(self._leaving, ignore_errors=True)
 
 
@@ -216,15 +226,17 @@ def clean(output: Path) -> list[Path]:
             workspace.remove()
         removed.append(workspace.folder)
     workspace.sweep()
-    rejected = output.with_name(output.name + ".rejected")
-    if rejected.is_dir():
-        shutil.rmtree(rejected)
-        removed.append(rejected)
+    if workspace.drop_rejected():
+        removed.append(workspace.rejected)
     return removed
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, *, gate: bool) -> None:
     """Make sure the output folder can be written.
+
+    Args:
+        output: where the artifact will be.
+        gate: whether it may be rejected instead; then its place as `DIR.rejected` is checked too.
 
     Raises:
         RecipeError: FYC-R08 when it exists and is not empty; FYC-R09 when its parent cannot be written.
@@ -247,3 +259,21 @@ def check_output(output: Path) -> None:
     parent = next(folder for folder in output.absolute().parents if folder.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise RecipeError("FYC-R09", "the output folder cannot be written", where=str(parent))
+    rejected = _rejected(output)
+    if gate and os.path.lexists(rejected) and not _gives_way(rejected):
+        raise RecipeError(
+            "FYC-R08",
+            "the place for an output that misses the gate is taken",
+            where=str(rejected),
+            why="it holds something that fyc did not write",
+            next="choose another folder with -o, or move it away first",
+        )
+
+
+def _rejected(output: Path) -> Path:
+    return output.parent / f"{output.name}.rejected"
+
+
+def _gives_way(folder: Path) -> bool:
+    """Whether a folder is an artifact, or empty."""
+    return not folder.is_symlink() and (is_artifact(folder) or (folder.is_dir() and not any(folder.iterdir())))

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 import fyc
 from fyc.artifact import is_artifact, open_artifact
 from fyc.engine import RunPlan, convert, prepare
-from fyc.engine.workspace import work_folder
+from fyc.engine.workspace import clean, work_folder
 from fyc.errors import FycError, ModelError, PassError, RecipeError, ResourceError
 from fyc.passes import ModuleReport, PassResult
 from fyc.recipe import parse_recipe
@@ -252,6 +252,20 @@ def test_free_disk_is_checked_before_work_starts(tmp_path: Path, monkeypatch: py
     convert(plan)
 
 
+def test_a_plan_tells_what_is_wrong_with_output_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--dry-run` checks what a run would; the output before the model is opened or fetched."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    with pytest.raises(RecipeError, match="FYC-R08"):
+        toys.toy_plan(tmp_path / "no-model", tmp_path / "out", "toy-rows")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 1000))
+    with pytest.raises(ResourceError) as caught:
+        toys.toy_plan(toys.model(), tmp_path / "b", "toy-rows")
+    assert (caught.value.code, caught.value.exit_code) == ("FYC-S01", 6)
+    text = toys.recipe_text(toys.model(), "toy-rows")
+    prepare(parse_recipe(text), host=toys.toy_host(), output=tmp_path / "out", resume=True)
+
+
 def test_the_disk_estimate_is_an_upper_bound(large: Path, tmp_path: Path) -> None:
     passes = ("{use: toy-round, options: {digits: 3}}", "toy-rows")
     plan = toys.toy_plan(large, tmp_path / "out", *passes)
@@ -343,8 +357,7 @@ class Worse(toys.Round):
 
 
 def test_a_missed_gate_keeps_the_output_as_rejected(tmp_path: Path) -> None:
-    (tmp_path / "out.rejected").mkdir()
-    (tmp_path / "out.rejected" / "old").write_text("from last time")
+    (toys.copied(toys.artifact(), tmp_path / "out.rejected") / "old").write_text("from last time")
     plan = toys.toy_plan(toys.model(), tmp_path / "out", "toy-worse", verify=0.0001, host=toys.toy_host(Worse))
     with pytest.raises(PassError) as caught:
         convert(plan)
@@ -361,6 +374,39 @@ def test_a_missed_gate_keeps_the_output_as_rejected(tmp_path: Path) -> None:
     fyc.load(rejected.path)
     with pytest.raises(PassError):
         convert(plan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.rejected"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_no_rejected_artifact_is_never_removed(kind: str, tmp_path: Path) -> None:
+    taken = tmp_path / "out.rejected"
+    if kind == "folder":
+        taken.mkdir()
+        (taken / "thesis.tex").write_text("years of work")
+    elif kind == "file":
+        taken.write_text("years of work")
+    else:
+        taken.symlink_to(toys.artifact().path, target_is_directory=True)
+    with pytest.raises(RecipeError) as caught:
+        toys.toy_plan(toys.model(), tmp_path / "out", "toy-rows", verify=100.0)
+    assert (caught.value.code, caught.value.where) == ("FYC-R08", str(taken))
+    assert clean(tmp_path / "out") == []
+    assert os.path.lexists(taken)
+    convert(toys.toy_plan(toys.model(), tmp_path / "out", "toy-rows"))
+
+
+def test_what_is_put_into_the_place_of_a_rejected_output_meanwhile_stays(tmp_path: Path) -> None:
+    plan = toys.toy_plan(toys.model(), tmp_path / "out", "toy-worse", verify=0.0001, host=toys.toy_host(Worse))
+    mine = tmp_path / "out.rejected" / "mine"
+
+    def interfere(event: Any) -> None:
+        if event.kind == "block" and not mine.exists():
+            mine.parent.mkdir()
+            mine.write_text("precious")
+
+    with pytest.raises(RecipeError, match="FYC-R08"):
+        convert(plan, events=interfere)
+    assert mine.read_text() == "precious"
 
 
 def test_the_gate_is_relative_and_exact(tmp_path: Path) -> None:

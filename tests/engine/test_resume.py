@@ -314,7 +314,7 @@ def test_ctrl_c_inside_a_pass(tmp_path: Path) -> None:
 def test_clean_drops_stages_and_the_rejected_artifact(tmp_path: Path) -> None:
     plan = toys.toy_plan(small(), tmp_path / "out", "toy-rows")
     interrupted(plan, 30)
-    (tmp_path / "out.rejected").mkdir()
+    toys.copied(toys.artifact(), tmp_path / "out.rejected")
     assert set(clean(plan.output)) == {work_folder(plan.output), tmp_path / "out.rejected"}
     assert list(tmp_path.iterdir()) == []
     assert clean(plan.output) == []
@@ -346,7 +346,6 @@ def test_a_damaged_stage_is_an_error_of_fyc(tmp_path: Path) -> None:
     convert(plan, resume=True)
 
 
-def test_the_fingerprint_names_what_decides_the_bytes(tmp_path: Path) -> None:
 def test_a_plugin_that_chooses_leaves_makes_another_run(install: Any, tmp_path: Path) -> None:
     """Installed between kill and --resume, it would change the graphs of the blocks that are left."""
     plan = toys.toy_plan(small(), tmp_path / "out", "toy-rows")
@@ -359,6 +358,7 @@ def test_a_plugin_that_chooses_leaves_makes_another_run(install: Any, tmp_path: 
     convert(plan, resume=True)
 
 
+def test_the_fingerprint_names_what_decides_the_bytes(tmp_path: Path) -> None:
     fingerprint = toys.toy_plan(small(), tmp_path / "out", "toy-rows").fingerprint()
     keys = {"recipe", "lock", "source", "calibration", "held_out", "device", "threads", "cpu"}
     assert fingerprint.keys() == keys
