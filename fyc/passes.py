@@ -112,7 +112,7 @@ class Block:
     """One block of the model with its weights in memory.
 
     Attributes:
-        index: position of the block's first call in execution order.
+        index: position of the block among all blocks, in the order of their first calls.
         path: module path, for example `model.layers.3`.
         module: the block itself; edit its submodules in place.
         graph: this block's own copy of the graph; edit `graph.graph` (a `torch.fx.Graph`) in place.
@@ -173,7 +173,7 @@ class PassContext(Protocol):
 
     device: torch.device
     generator: torch.Generator
-    """Seeded by recipe seed, pass position and block index, on the CPU."""
+    """Seeded by recipe seed, pass position and path of the block, on the CPU."""
     logger: logging.Logger
     plan: Mapping[str, Any]
     """What `plan` returned; empty during `survey`."""

@@ -119,9 +119,9 @@ def test_the_signatures_of_a_pass_are_the_codes_own() -> None:
     assert row == name + signature
 
 
-@pytest.mark.parametrize("field", [info.alias or name for name, info in Manifest.model_fields.items()])
-def test_every_field_of_the_manifest_is_documented(field: str) -> None:
-    assert f"| `{field}` |" in sections(DOCS / "artifact.md")["fyc.json"]
+def test_the_documented_fields_of_the_manifest_are_its_own() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", sections(DOCS / "artifact.md")["fyc.json"], re.MULTILINE)
+    assert sorted(documented) == sorted(info.alias or name for name, info in Manifest.model_fields.items())
 
 
 def test_every_kind_of_event_is_documented() -> None:
