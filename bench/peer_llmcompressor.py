@@ -1,6 +1,6 @@
 """Convert with llm-compressor's W8A8 (SmoothQuant, then GPTQ or rounding) and measure perplexity on token windows.
 
-Runs in an environment of its own: pip install torch==2.13.0 llmcompressor. It imports nothing of fyc.
+`peer.py` calls it in an environment of its own: pip install torch==2.13.0 llmcompressor. It imports nothing of fyc.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -59,7 +60,7 @@ def main() -> None:
     )  # fmt: skip
     seconds = time.monotonic() - started
     result = {
-        "rounding": arguments.rounding,
+        "version": version("llmcompressor"),
         "seconds": seconds,
         "perplexity": {name: perplexity(model, torch.tensor(rows)) for name, rows in data["evaluation"].items()},
     }

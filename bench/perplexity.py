@@ -1,8 +1,8 @@
 """Convert one model in several ways with `fyc convert`, evaluate each on the same tokens, print one table.
 
 Every row is a run of the shipped command line in a process of its own. Calibration: first half of the Wikipedia text in
-gensim's test data; evaluation: its second half, and a second source. The artifacts stay in the folder, so that a run
-that was stopped goes on, and more rows and texts can be added to a table later.
+gensim's test data; evaluation: its second half, and a second source. The artifacts stay in the folder, each with the
+command that made it, so that a run that was stopped goes on, and more rows and texts can be added to a table later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,15 +19,16 @@ from typing import Any
 FYC = str(Path(sys.executable).with_name("fyc"))
 W8A8 = "flatten-w8a8"
 MIXED = "flatten-mixed"
-_PLAIN = ["smoothing=none", "shift=false", "search=none", "headroom=1", "expansion=0", "rounding=nearest"]
+_NAIVE = ["smoothing=none", "shift=false", "search=none", "headroom=1", "expansion=0", "rounding=nearest"]
 ROWS: dict[str, tuple[str, list[str]]] = {
-    "naive per-tensor W8A8": (W8A8, _PLAIN),
+    "naive W8A8, one scale a tensor": (W8A8, [*_NAIVE, "granularity=tensor"]),
+    "naive W8A8, weight scales by output channel": (W8A8, _NAIVE),
     "flatten-w8a8 (radix, 1 %)": (W8A8, []),
     "flatten-w8a8, unary split": (W8A8, ["split=unary"]),
     "flatten-w8a8, no smoothing, no shift": (W8A8, ["smoothing=none", "shift=false"]),
     "flatten-w8a8, no extra columns": (W8A8, ["expansion=0"]),
     "flatten-w8a8, per-tensor weights": (W8A8, ["granularity=tensor"]),
-    "flatten-w8a8, rounding to nearest": (W8A8, ["rounding=nearest"]),
+    "flatten-w8a8, GPTQ": (W8A8, ["rounding=gptq"]),
     "flatten-w8a8, int8 embedding and head": (W8A8, ["head=int8"]),
     "flatten-mixed (select by divergence)": (MIXED, []),
     "flatten-mixed, select by kl (our reading of the paper)": (MIXED, ["select=kl"]),
@@ -44,10 +46,16 @@ def run(command: list[str]) -> dict[str, Any]:
 
 
 def convert(name: str, model: str, output: Path, extra: list[str]) -> None:
-    """Convert one row without a gate: what it loses is what the table is about."""
+    """Convert one row without a gate (what it loses is what the table is about), unless that was done already."""
     recipe, options = ROWS[name]
     settings = [word for option in options for word in ("--set", f"passes.0.options.{option}")]
     command = [FYC, "convert", recipe, "--model", model, "-o", str(output), "--set", "verify=null", *settings, *extra]
+    made_by = output.with_suffix(".command")
+    if (output / "fyc.json").is_file():
+        if made_by.read_text() != shlex.join(command):
+            sys.exit(f"{output} was made by another command: {made_by.read_text()}")
+        return
+    made_by.write_text(shlex.join(command))
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 
@@ -105,8 +113,7 @@ def main() -> None:
         if not any(part in name for part in arguments.rows):
             continue
         output = arguments.folder / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        if not (output / "fyc.json").is_file():
-            convert(name, arguments.model, output, extra)
+        convert(name, arguments.model, output, extra)
         row = measure(name, arguments.model, output, arguments.text, arguments.tokens)
         row["texts"] = rows.get(name, row)["texts"] | row["texts"]
         rows[name] = row

@@ -98,7 +98,8 @@ def evaluate(
         text: path of a UTF-8 file, or `asset:NAME`.
         against: a reference model, run on the same tokens.
         length: tokens in a window.
-        max_tokens: predict at most this many tokens; None takes all whole windows of the text.
+        max_tokens: predict at most this many tokens, but at least those of one window; None takes all whole windows
+            of the text.
         device, dtype: of models that are not loaded already.
         tokenizer: for a loaded model whose folder is gone.
         revision: of `model`, if it is on the hub.

@@ -58,8 +58,10 @@ class GenerationStats:
 class Generation:
     """Iterate over it to get the text, piece by piece; `stats` is there afterwards."""
 
-    def __init__(self, loaded: LoadedModel, inputs: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:
-        self._loaded, self._inputs, self._settings = loaded, inputs, settings
+    def __init__(
+        self, loaded: LoadedModel, inputs: dict[str, torch.Tensor], settings: dict[str, Any], seed: int
+    ) -> None:
+        self._loaded, self._inputs, self._settings, self._seed = loaded, inputs, settings, seed
         self._stats: GenerationStats | None = None
 
     @property
@@ -85,6 +87,8 @@ class Generation:
 
     def _work(self, streamer: _Streamer, stop: _Stop) -> None:
         try:
+            if self._settings["do_sample"]:
+                torch.manual_seed(self._seed)
             self._loaded.model.generate(
                 **self._inputs, **self._settings, streamer=streamer, stopping_criteria=StoppingCriteriaList([stop])
             )
@@ -170,10 +174,9 @@ def generate(
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
     if temperature > 0:
         settings["temperature"] = temperature
-        torch.manual_seed(seed)
     if loaded.model.generation_config.pad_token_id is None:
         settings["pad_token_id"] = 0  # one prompt is never padded; transformers asks for a value
-    return Generation(loaded, inputs, settings)
+    return Generation(loaded, inputs, settings, seed)
 
 
 def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> dict[str, torch.Tensor]:

@@ -27,7 +27,7 @@ def evaluate(
     ] = None,
     length: Annotated[int, typer.Option("--length", min=2, help="Tokens in a window; windows do not overlap.")] = 512,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="Predict at most so many tokens; by default all.")
+        int | None, typer.Option("--max-tokens", min=1, help="Predict at most so many tokens, at least one window.")
     ] = None,
     json: Json = False,
     progress: Progress = "auto",

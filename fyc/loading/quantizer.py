@@ -170,17 +170,26 @@ def _artifact_of(checkpoint_files: list[str] | None, source: str) -> Artifact:
 def _take_stored_types(model: PreTrainedModel, artifact: Artifact, stored: Mapping[str, StoredTensor]) -> None:
     """Give the passes' floating-point tensors the type they were stored in; the model's own follows the override.
 
-    A constructor that names no type would take the one that transformers sets while it builds the model.
+    A constructor that names no type would take the one that transformers sets while it builds the model. With an
+    override the modules are moved to it like by `model.to(dtype)`, so that they can keep what must not be rounded.
     """
     own = _FLOATS[artifact.manifest.dtype]
     for path in artifact.manifest.replaced:
-        for name, tensor in persistent_tensors(model.get_submodule(path)):
-            found = stored.get(f"{path}.{name}")
-            if found is None or not tensor.is_floating_point() or found.dtype not in FLOAT_TYPES:
-                continue
-            dtype = model.dtype if found.dtype == own else FLOAT_TYPES[found.dtype]
-            if tensor.dtype != dtype:
-                set_tensor(model, f"{path}.{name}", tensor.detach().to(dtype))
+        module = model.get_submodule(path)
+        _set_types(module, path, stored, skip="")
+        if model.dtype != FLOAT_TYPES[own]:
+            module.to(model.dtype)
+            _set_types(module, path, stored, skip=own)
+
+
+def _set_types(module: nn.Module, path: str, stored: Mapping[str, StoredTensor], skip: str) -> None:
+    """Floating-point tensors take their stored type, but for those whose stored type is `skip`."""
+    for name, tensor in persistent_tensors(module):
+        found = stored.get(f"{path}.{name}")
+        if found is None or found.dtype == skip or found.dtype not in FLOAT_TYPES or not tensor.is_floating_point():
+            continue
+        if tensor.dtype != FLOAT_TYPES[found.dtype]:
+            set_tensor(module, name, tensor.detach().to(FLOAT_TYPES[found.dtype]))
 
 
 def _check_aliases(model: PreTrainedModel, artifact: Artifact) -> None:

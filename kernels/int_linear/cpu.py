@@ -70,11 +70,10 @@ class OneDnn:
         unsigned = codes.view(torch.uint8) ^ 128
         scale = scale.expand(self._rows).contiguous()
         bias = None if bias is None else bias.to(torch.float32)
-        single = len(self._parts) == 1
         columns, packed, count = self._parts[0]
         output: Tensor = torch.ops.onednn.qlinear_pointwise(
             unsigned[:, columns].contiguous(), float(count), 128, packed, scale, self._zeros, bias,
-            1.0, 0, dtype if single else torch.float32, "none", [], "",
+            1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         for columns, packed, count in self._parts[1:]:
             output = torch.ops.onednn.qlinear_pointwise.binary(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from fyc_kernels.int_linear.cpu import IntMm, OneDnn, parts_of
@@ -20,25 +20,20 @@ _CLASSES: dict[Path, Callable[..., Product]] = {"onednn": OneDnn, "int_mm": IntM
 class IntWeight:
     """An integer weight with the flatten map of its input, and what a kernel needs to run it.
 
-    Repeated columns, padding and packing are made on first use and are never copied or stored.
+    Repeated columns, padding and packing are made on first use and are never copied or stored; the codes themselves
+    are asked for when they are needed, so that no second copy of them stays in memory.
 
     Args:
-        weight: int8 `[N, K]`.
+        codes: returns the weight, int8 `[N, K]`.
         source: int `[E]`, the channel that each extra column repeats.
         counts: int64 `[E]`, what a unit of the extra column counts.
         path: kernel to use; None for the fastest that passed the self-test.
     """
 
-    def __init__(self, weight: Tensor, source: Tensor, counts: Tensor, path: Path | None = None) -> None:
-        self._weight, self._source, self._counts = weight, source, counts
+    def __init__(self, codes: Callable[[], Tensor], source: Tensor, counts: Tensor, path: Path | None = None) -> None:
+        self._codes, self._source, self._counts = codes, source, counts
         self._path = path
         self._products: dict[int, Product] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> IntWeight:
-        import copy
-
-        tensors = (copy.deepcopy(t, memo) for t in (self._weight, self._source, self._counts))
-        return IntWeight(*tensors, path=self._path)
 
     def product(self, width: int) -> Product:
         """The kernel for activations of `width` columns."""
@@ -47,13 +42,13 @@ class IntWeight:
         return self._products[width]
 
     def _make(self, width: int) -> Product:
-        path = self._path or best_path(self._weight.device.type)
+        path = self._path or best_path(self._source.device.type)
         if path == "reference":
             return self._reference
-        return _CLASSES[path](parts_of(self._weight, self._source, self._counts, width))
+        return _CLASSES[path](parts_of(self._codes(), self._source, self._counts, width))
 
     def _reference(self, codes: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        return epilogue(accumulate(codes, self._weight, self._source, self._counts), scale, bias, dtype)
+        return epilogue(accumulate(codes, self._codes(), self._source, self._counts), scale, bias, dtype)
 
 
 def int_linear(
@@ -89,18 +84,23 @@ def fast_paths() -> dict[Path, bool]:
 
 
 def _self_test(path: Path) -> bool:
-    """Compare with the reference on data that holds the largest products of both signs (255 * 127 as uint8)."""
+    """Whether a path agrees with the reference, with extra columns (several products) and without (one)."""
+    none = torch.zeros(0, dtype=torch.int64)
+    try:
+        return _agrees(path, torch.tensor([0, 3]), torch.tensor([256, 256])) and _agrees(path, none, none)
+    except (AttributeError, RuntimeError):
+        # The private operator is gone, or this build of torch cannot run it.
+        return False
+
+
+def _agrees(path: Path, source: Tensor, counts: Tensor) -> bool:
+    """Compare on data that holds the largest products of both signs (255 * 127 as uint8)."""
     weight = torch.full((16, 64), 127, dtype=torch.int8)
     weight[1::2] = -128
     weight[8:] = torch.arange(-128, 128).repeat(2).view(8, 64).to(torch.int8)
     codes = torch.full((8, 80), 127, dtype=torch.int8)
     codes[1::2] = -128
     codes[4:] = torch.arange(-128, 127).repeat(2)[: 4 * 80].view(4, 80).to(torch.int8)
-    source, counts = torch.tensor([0, 3]), torch.tensor([256, 256])
     expected = epilogue(accumulate(codes, weight, source, counts), torch.ones(16), None, torch.float32)
-    try:
-        product = _CLASSES[path](parts_of(weight, source, counts, 80))
-        return torch.equal(product(codes, torch.ones(16), None, torch.float32), expected)
-    except (AttributeError, RuntimeError):
-        # The private operator is gone, or this build of torch cannot run it.
-        return False
+    product = _CLASSES[path](parts_of(weight, source, counts, 80))
+    return torch.equal(product(codes, torch.ones(16), None, torch.float32), expected)

@@ -12,6 +12,7 @@ from fyc_passes.flatten_quant.options import FlattenQuantOptions
 from fyc_passes.flatten_quant.search import ActivationGrid, covering_grid, search_grids
 from fyc_passes.flatten_quant.smooth import STRENGTHS, smoothing_factors
 from fyc_passes.flatten_quant.statistics import InputStatistics
+from fyc_passes.flatten_quant.weights import Granularity
 from torch import Tensor, nn
 
 #: Extra columns that are tried, as shares of a group's columns.
@@ -29,7 +30,8 @@ class GroupInputs:
         factors: float32 `[K]` that they are multiplied with after that, or None.
         magnitudes: of the inputs after the shift, before the factors.
         sample: float32 `[R, K]`, rows after shift and factors.
-        rows: float32 `[R]`, how much each row of the sample counts; they add up to 1.
+        rows: float32 `[R]`, how much each row of the sample counts in errors that are to be made small; adds up to 1.
+        tokens: float32 `[R]`, how many tokens each row stands for, as a share of all; adds up to 1.
     """
 
     shift: Tensor | None
@@ -37,6 +39,7 @@ class GroupInputs:
     magnitudes: Magnitudes
     sample: Tensor
     rows: Tensor
+    tokens: Tensor
 
     def smoothed(self, factors: Tensor | None) -> GroupInputs:
         """The same inputs (not smoothed so far) with smoothing factors."""
@@ -67,8 +70,10 @@ def budgets(channels: int, options: FlattenQuantOptions) -> list[int]:
 
 def inputs_of(statistics: InputStatistics) -> GroupInputs:
     """The inputs that statistics were taken of."""
-    weights = statistics.sample_weights
-    return GroupInputs(statistics.shift, None, statistics.magnitudes, statistics.sample, weights / weights.sum())
+    weights, tokens = statistics.sample_weights, statistics.sample_tokens
+    return GroupInputs(
+        statistics.shift, None, statistics.magnitudes, statistics.sample, weights / weights.sum(), tokens / tokens.sum()
+    )
 
 
 def curves(
@@ -82,7 +87,7 @@ def curves(
         factors = group_factors(layers, inputs.magnitudes.largest, strength)
         scaled = inputs.smoothed(factors)
         columns = torch.ones(group.channels) if factors is None else factors
-        spread = _weight_spread(layers, columns) * float((moment * columns.square()).sum())
+        spread = _weight_spread(layers, columns, options.granularity) * float((moment * columns.square()).sum())
         for (weight_bits, activation_bits), found in best.items():
             leaves = _GPTQ_LEAVES if options.rounds_with_gptq(weight_bits) else 1.0
             weight_error = spread / ((1 << (weight_bits - 1)) - 1) ** 2 / 12 * leaves
@@ -127,9 +132,13 @@ def find_grids(
     return grids
 
 
-def _weight_spread(layers: Sequence[nn.Module], factors: Tensor) -> float:
-    """Sum over all outputs of the squared largest smoothed weight."""
-    return sum(float((layer_weight(layer) / factors).abs().amax(1).square().sum()) for layer in layers)
+def _weight_spread(layers: Sequence[nn.Module], factors: Tensor, granularity: Granularity) -> float:
+    """Sum over all outputs of the squared largest smoothed weight that decides the output's scale."""
+    total = 0.0
+    for layer in layers:
+        largest = (layer_weight(layer) / factors).abs().amax(1)
+        total += float((largest if granularity == "channel" else largest.amax().expand_as(largest)).square().sum())
+    return total
 
 
 def _energy(inputs: GroupInputs, layers: Sequence[nn.Module]) -> float:

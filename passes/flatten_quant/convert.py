@@ -40,12 +40,14 @@ class Converted:
 
     Attributes:
         layers: the integer layers, in the order of the group's paths.
-        error: relative error of the group's output on the sample.
-        saturation: share of the sample's values that were clipped.
+        error: relative error of the group's output on the sample, in which every token counts the same.
+        weighted_error: the same with the weights of the rows: what the search makes small.
+        saturation: share of the sample's values that were clipped, tokens again counting the same.
     """
 
     layers: Sequence[IntLinear]
     error: float
+    weighted_error: float
     saturation: float
 
 
@@ -90,11 +92,16 @@ def quantize_layers(
         PassError: FYC-X01 when an integer sum could overflow.
     """
     _, low, high = quantize.ranges()
-    seen = (inputs.sample / quantize.scale).round_().clamp_(low, high) * quantize.scale
-    importance = inputs.rows @ seen.square() if hessian is None else hessian.diagonal().clone()
+    wide = inputs.sample / quantize.scale
+    clipped = ((wide < low - 0.5) | (wide > high + 0.5)).float().mean(1)
+    seen = wide.round_().clamp_(low, high) * quantize.scale
+    importance = None
+    if options.search == "error":
+        importance = inputs.rows @ seen.square() if hessian is None else hessian.diagonal().clone()
     inverse = None if hessian is None else inverse_factor(hessian, options.damping)
     extra = extra_columns(quantize.flatten_src, quantize.channels)
-    made, lost, energy = [], 0.0, 0.0
+    counted = torch.stack([inputs.tokens, inputs.rows])
+    made, lost, energy = [], torch.zeros(2), torch.zeros(2)
     for layer in layers:
         weight, bias = layer_weight(layer), layer_bias(layer)
         constant = torch.zeros(len(weight)) if inputs.shift is None else weight @ inputs.shift
@@ -108,11 +115,10 @@ def quantize_layers(
         made.append(_int_layer(stored, scale, bias, constant, inputs.shift is not None, plan, options))
         expected = inputs.sample @ weight.T
         difference = (seen @ stored.float().T).mul_(scale).sub_(expected)
-        lost += float(inputs.rows @ difference.square().sum(1))
-        energy += float(inputs.rows @ (expected + constant).square().sum(1))
-    limits = high * quantize.scale if inputs.factors is None else high * quantize.scale / inputs.factors
-    saturation = float(inputs.magnitudes.share_beyond(limits).mean())
-    return Converted(made, lost / max(energy, torch.finfo(torch.float32).tiny), saturation)
+        lost += counted @ difference.square().sum(1)
+        energy += counted @ (expected + constant).square().sum(1)
+    error, weighted_error = (lost / energy.clamp_min(torch.finfo(torch.float32).tiny)).tolist()
+    return Converted(made, error, weighted_error, float(inputs.tokens @ clipped))
 
 
 def _int_layer(

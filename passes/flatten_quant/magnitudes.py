@@ -68,10 +68,6 @@ class Magnitudes:
         everything = self._sums()[2, :, -1:]
         return (everything - squares + weight * steps[:, None].square() / 12).clamp_min_(0)[:, 0]
 
-    def share_beyond(self, limits: Tensor) -> Tensor:
-        """Share of each channel's values that are larger than a limit (up to the width of a bin); `[K]` to `[K]`."""
-        return self._beyond(limits.double()[:, None])[0][:, 0]
-
     def mean_square(self) -> Tensor:
         """Mean square of each channel, float32 `[K]`."""
         return self._sums()[2, :, -1].float()

@@ -24,17 +24,19 @@ class _Quantized(FycModule):
     def __init__(self) -> None:
         super().__init__()
         self._ready: Any = None
-        self._made_from: list[tuple[Tensor, int]] = []
+        self._made_from: list[tuple[Tensor, int | None]] = []
 
     def _cached(self, make: Callable[[], Any], *tensors: Tensor) -> Any:
         """What `make` returned, as long as none of `tensors` was replaced or written to."""
-        current = [(tensor, tensor._version) for tensor in tensors]
+        # Tensors that were made in inference mode count no versions.
+        current = [(tensor, None if tensor.is_inference() else tensor._version) for tensor in tensors]
         same = len(current) == len(self._made_from) and all(
             old is new and then == now
             for (old, then), (new, now) in zip(self._made_from, current, strict=True)
         )  # fmt: skip
         if not same:
-            self._ready, self._made_from = make(), current
+            with torch.inference_mode(False), torch.no_grad():  # what is kept must serve training, too
+                self._ready, self._made_from = make(), current
         return self._ready
 
     def __getstate__(self) -> dict[str, Any]:
@@ -202,11 +204,16 @@ class IntLinear(_Quantized):
 
     def _prepare(self, scale: Tensor, source: Tensor, digit: Tensor) -> tuple[IntWeight, Tensor]:
         counts = digit_weight(self.activation_bits, self.split, digit)
-        return IntWeight(self.codes(), source, counts), scale * self.weight_scale
+        return IntWeight(self.codes, source, counts), scale * self.weight_scale
 
 
 class Int8Embedding(_Quantized):
     """Embedding stored as int8 codes with one scale a row.
+
+    Args:
+        rows: of the table.
+        channels: of a row.
+        dtype: name of the dtype of what it returns, `float32`, `float16` or `bfloat16`; `.to(dtype)` changes it.
 
     Buffers: `weight` int8 `[rows, channels]`; `weight_scale` float32 `[rows]`.
     """
@@ -229,6 +236,13 @@ class Int8Embedding(_Quantized):
         """int `[...]` to float `[..., channels]`."""
         rows = F.embedding(ids, self.weight) * F.embedding(ids, self.weight_scale[:, None])
         return rows.to(getattr(torch, self.dtype_name))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Int8Embedding:
+        """Move like any module; the rows it gives out follow the dtype that the model gets."""
+        rows = fn(torch.empty(0, dtype=getattr(torch, self.dtype_name), device=self.weight.device))
+        self.dtype_name = str(rows.dtype).removeprefix("torch.")
+        super()._apply(fn, recurse)
+        return self
 
     def extra_repr(self) -> str:
         """What `print(model)` says."""
@@ -280,7 +294,7 @@ class Int8Head(_Quantized):
         none = torch.zeros(0, dtype=torch.int64, device=device)
         source = torch.arange(channels, device=device)
         low, high = wide_range(self._BITS, "radix", torch.ones(channels, dtype=torch.int64, device=device))
-        return IntWeight(self.weight, none, none), source, torch.ones_like(source), low, high
+        return IntWeight(lambda: self.weight, none, none), source, torch.ones_like(source), low, high
 
 
 def _check(condition: bool, message: str) -> None:

@@ -40,17 +40,19 @@ class FlattenQuantOptions(PassOptions):
     """Move range from activations to weights by a factor for each channel; the strength with the smallest output error
     is chosen for each group."""
     shift: bool = True
-    """Subtract each channel's mean before quantizing; what that changes in the output goes into the bias."""
+    """Subtract an offset from each channel before quantizing (its mean over the first calibration window, in which
+    rows count as they do everywhere); what that changes in the output goes into the bias."""
     search: Literal["error", "none"] = "error"
-    """How the step of the activations is found: the smallest output `error` under the budget of extra columns, or
-    `none`: the smallest step that clips nothing of the calibration text."""
+    """How steps are found. `error`: those of activations and weights that give the smallest output error, for the
+    activations under the budget of extra columns. `none`: the smallest that clip nothing of the calibration text and
+    of the weights."""
     headroom: Annotated[float, Field(ge=1, le=16)] = 2.0
     """How much larger values of other text may be than what calibration saw: the search counts the largest value of
     each channel once more, that much larger. With `search: none` all that range is kept free."""
     select: Literal["divergence", "nll", "kl", "random", "order"] = "divergence"
     """For `mixed`: what ranks the groups. `divergence`: KL divergence of the model's predictions when only this group
     is INT4, per multiply-accumulate; `nll`: the same with the change in loss; `kl`: our reading of the paper, the
-    divergence between the group's outputs in INT8 and INT4; `random`, `order`: for comparison."""
+    divergence between the group's outputs in float and in INT4; `random`, `order`: for comparison."""
     branch_windows: Annotated[int, Field(ge=0)] = 2
     """Calibration windows on which the effect of each group on the predictions is measured; it decides who gets the
     extra columns, too. 0 measures nothing and takes all groups as equally sensitive."""
@@ -61,6 +63,8 @@ class FlattenQuantOptions(PassOptions):
     def _consistent(self) -> Self:
         if (self.weights == "mixed") != (self.activations == "mixed"):
             raise ValueError("weights and activations are both `mixed`, or neither is")
+        if self.expansion > self.max_group_expansion:
+            raise ValueError("expansion is an average, so max_group_expansion must be at least as large")
         if self.weights == "mixed" and self.select in ("divergence", "nll") and not self.branch_windows:
             raise ValueError(f"select: {self.select} needs branch_windows of at least 1")
         return self

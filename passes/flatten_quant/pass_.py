@@ -117,7 +117,7 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
                     divergence = output_divergence(layers, inputs, quantize, converted)
                 if self.branch_windows():
                     self._branch(block, group, quantize, converted, ctx)
-                error = converted.error
+                error = converted.weighted_error
             else:
                 error = 1.0
             surveyed[group.name] = GroupSurvey(group.macs, group.channels, candidates, error, divergence)

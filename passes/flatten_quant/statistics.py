@@ -27,7 +27,7 @@ class InputStatistics:
     Args:
         channels: K.
         generator: chooses the rows of the sample.
-        shift: float32 `[K]`, subtracted from every row first, or None; or `mean`, the mean of the first batch.
+        shift: float32 `[K]`, subtracted from every row first, or None; or `mean`, the weighted mean of the first batch.
 
     Attributes:
         shift: as given, or found.
@@ -71,8 +71,13 @@ class InputStatistics:
     @property
     def sample_weights(self) -> Tensor:
         """How much each row counts, float32 `[R]`; a drawn row stands for all the rows it was drawn from."""
+        return torch.cat([self._drawn.weights, self._heavy.weights]) * self.sample_tokens
+
+    @property
+    def sample_tokens(self) -> Tensor:
+        """How many rows of the text each row stands for, float32 `[R]`."""
         stands_for = (self._rows - len(self._heavy.rows)) / max(len(self._drawn.rows), 1)
-        return torch.cat([self._drawn.weights * stands_for, self._heavy.weights])
+        return torch.cat([torch.full((len(self._drawn.rows),), stands_for), torch.ones(len(self._heavy.rows))])
 
 
 class _Kept:

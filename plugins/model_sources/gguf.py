@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Files that people put beside a model and that belong to it.
+#: The model card and licence, where the folder holds nothing but a model: elsewhere they are those of a project.
 BESIDE = ("README*", "LICENSE*", "LICENCE*", "NOTICE*")
+_MODEL_FILES = ("*.gguf", "*.json", *BESIDE)
 
 
 class GgufSource:
@@ -76,10 +77,16 @@ def _convert(path: Path, folder: Path) -> None:
     plain = _plain_copy(model, path)
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for pattern in BESIDE:
-        for file in path.parent.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, folder / file.name)
+    for file in card_and_licence(path):
+        shutil.copyfile(file, folder / file.name)
+
+
+def card_and_licence(path: Path) -> list[Path]:
+    """Model card and licence files that belong to a GGUF file; none where the folder is more than a model's."""
+    files = [file for file in path.parent.iterdir() if not file.name.startswith(".")]
+    if not all(file.is_file() and any(file.match(pattern) for pattern in _MODEL_FILES) for file in files):
+        return []
+    return [file for file in files if any(file.match(pattern) for pattern in BESIDE)]
 
 
 def _count_values(path: Path) -> int:

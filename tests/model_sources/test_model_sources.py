@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from fyc_plugins.model_sources import AssetSource, FolderSource, GgufSource, HubSource, asset
+from fyc_plugins.model_sources.gguf import card_and_licence
 
 from fyc.errors import ModelError, PluginError, ResourceError, UserError
 from fyc.models import ModelSource, load_plain, load_tokenizer, open_checkpoint, open_folder
@@ -303,3 +304,12 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ModelError, match="FYC-M06") as caught:
         opened(str(tmp_path / "a.gguf"))
     assert "pip install 'fyc[gguf]'" in caught.value.next
+
+
+def test_a_gguf_file_takes_only_the_card_and_licence_of_a_model_folder(tmp_path: Path) -> None:
+    for name in ("model.gguf", "README.md", "LICENSE", ".gitattributes", "sha256.json"):
+        (tmp_path / name).write_text("x")
+    found = card_and_licence(tmp_path / "model.gguf")
+    assert {file.name for file in found} == {"README.md", "LICENSE"}
+    (tmp_path / "train.py").write_text("x")  # a project: its README is not the model's
+    assert card_and_licence(tmp_path / "model.gguf") == []

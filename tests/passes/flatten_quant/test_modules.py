@@ -153,3 +153,26 @@ def test_the_embedding_gives_rows_of_codes_times_scale() -> None:
     assert rows.dtype == torch.bfloat16
     assert rows.shape == (2, 2, 4)
     assert torch.equal(rows[0, 1], torch.tensor([20.0, 21, 22, 23]).bfloat16())
+
+
+def test_a_model_made_or_run_in_inference_mode_works_outside_of_it() -> None:
+    x = torch.randn(2, 20)
+    expected = run(pair(20, 6), x)
+    with torch.inference_mode():
+        made = pair(20, 6)
+        assert torch.equal(run(made, x), expected)
+    assert torch.equal(run(made, x), expected)
+    modules = pair(20, 6)
+    with torch.inference_mode():
+        run(modules, x)
+    factor = torch.ones(20, requires_grad=True)
+    assert torch.equal(run(modules, x * factor), expected)
+
+
+def test_rows_of_an_int8_embedding_follow_the_dtype_of_the_model() -> None:
+    embedding = Int8Embedding(5, 3, "float32")
+    before = embedding.weight_scale
+    assert embedding.to(torch.bfloat16)(torch.tensor([1])).dtype == torch.bfloat16
+    assert embedding.config()["dtype"] == "bfloat16"
+    assert torch.equal(embedding.weight_scale, before)
+    assert embedding.to("cpu").double().weight_scale.dtype == torch.float32

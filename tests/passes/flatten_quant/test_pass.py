@@ -103,7 +103,9 @@ def test_all_linear_layers_become_integer_and_groups_share_one_quantize_node(
 
 INT4 = {"weights": "int4", "activations": "int4"}
 W4A8 = {"weights": "int4", "expansion": 0.1}
-NAIVE = {"smoothing": "none", "shift": False, "search": "none", "expansion": 0.0, "granularity": "tensor"}
+NAIVE = {
+    "smoothing": "none", "shift": False, "search": "none", "headroom": 1.0, "expansion": 0.0, "granularity": "tensor",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("worse", "better"), [
@@ -146,12 +148,57 @@ def test_mixed_reaches_the_share_with_every_criterion(convert: Convert, select: 
         assert min(i for i, layer in enumerate(layers) if layer.bits == 4) == 0
 
 
-def test_embedding_and_head_become_int8_and_stay_tied(convert: Convert, tiny_model: Path) -> None:
+def test_embedding_and_head_become_int8(convert: Convert, tiny_model: Path) -> None:
     path = convert(head="int8")
     model = fyc.load(path)
     assert isinstance(model.get_input_embeddings(), Int8Embedding)
     assert isinstance(model.get_output_embeddings(), Int8Head)
     assert error(path, tiny_model) < error(convert(), tiny_model) + 2e-3
+
+
+def test_a_tied_embedding_and_head_stay_tied(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    tied = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tied.config.tie_word_embeddings = True
+    tied.tie_weights()
+    tied.save_pretrained(tmp_path / "model")
+    fyc.convert(recipe(tmp_path, tmp_path / "model", {"head": "int8"}), output=tmp_path / "out")
+    model = fyc.load(tmp_path / "out")
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert isinstance(embedding, Int8Embedding)
+    assert isinstance(head, Int8Head)
+    assert embedding.weight is head.weight
+    assert embedding.weight_scale is head.weight_scale
+    aliases = open_artifact(tmp_path / "out").manifest.aliases
+    assert {alias.rpartition(".")[2] for alias in aliases} == {"weight", "weight_scale"}
+    assert float((logits(model) - logits(tied)).square().sum() / logits(tied).square().sum()) < 1e-2
+
+
+@pytest.mark.parametrize("head", ["none", "int8"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_another_dtype_leaves_the_scales_alone(convert: Convert, head: str, dtype: torch.dtype) -> None:
+    path = convert(head=head)
+    full, other = fyc.load(path), fyc.load(path, dtype=dtype)
+    found = logits(other)
+    assert found.dtype == dtype
+    assert float((found.float() - logits(full)).abs().max()) < 0.1
+    for name, tensor in other.state_dict().items():
+        if tensor.dtype != dtype:
+            assert torch.equal(tensor, full.state_dict()[name])
+    kept = {name.rpartition(".")[2] for name, tensor in other.state_dict().items() if tensor.dtype == torch.float32}
+    assert kept >= {"scale", "shift", "weight_scale"}
+
+
+def test_no_full_copy_of_int4_codes_stays_in_memory(convert: Convert) -> None:
+    model = fyc.load(convert(**INT4))
+    logits(model)
+    before = torch.cat([layer.codes().flatten() for layer in model.modules() if isinstance(layer, IntLinear)])
+    layer = next(layer for layer in model.modules() if isinstance(layer, IntLinear))
+    weight, _ = layer._ready
+    kept = [value for value in vars(weight).values() if isinstance(value, torch.Tensor)]
+    assert sum(value.numel() for value in kept) < layer.in_features < before.numel()
 
 
 def test_the_report_says_what_was_done(convert: Convert) -> None:
@@ -186,7 +233,7 @@ def test_same_recipe_same_bytes(convert: Convert, outlier_model: Path, tmp_path:
 
 @pytest.mark.parametrize("options", [
     {"weights": "mixed"}, {"activations": "mixed"}, {"expansion": -0.1}, {"headroom": 0.5}, {"bits": 8},
-    {"weights": "mixed", "activations": "mixed", "branch_windows": 0},
+    {"weights": "mixed", "activations": "mixed", "branch_windows": 0}, {"expansion": 0.2},
 ])  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
