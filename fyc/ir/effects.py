@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from fyc.ir import ops
 
@@ -21,15 +23,40 @@ def has_effect(node: fx.Node) -> bool:
 
 def mutates(node: fx.Node) -> bool:
     """Whether a node changes a tensor in place."""
-    if node.op == "call_method":
-        name = str(node.target)
-    elif node.op == "call_function":
-        if node.target in _MUTATIONS:
+    return changes(node.op, node.target, node.args, node.kwargs)
+
+
+def changes(op: str, target: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call changes a tensor in place, by its name, `inplace` or `out`; what a module does cannot be seen."""
+    if op == "call_method":
+        name = str(target)
+    elif op == "call_function":
+        if target in _MUTATIONS or kwargs.get("out") is not None or _inplace(target, args, kwargs):
             return True
-        name = getattr(node.target, "__name__", "")
+        name = getattr(target, "__name__", "")
     else:
         return False
     return name.endswith("_") and not name.endswith("__")
+
+
+def _inplace(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the argument `inplace` is given and not False, by name or by position."""
+    code = getattr(target, "__code__", None)
+    names = code.co_varnames[: code.co_argcount] if code is not None else ()
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return given.get("inplace", False) is not False
+
+
+def versions(*arguments: Any) -> list[int]:
+    """The counters of the tensors in nested call arguments; each change in place raises them, also through views."""
+    found: list[int] = []
+
+    def note(value: Any) -> None:
+        if isinstance(value, Tensor) and not value.is_inference():
+            found.append(value._version)
+
+    fx.node.map_aggregate(arguments, note)  # type: ignore[arg-type]
+    return found
 
 
 def remove_dead(graph: fx.Graph) -> None:

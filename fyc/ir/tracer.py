@@ -18,7 +18,7 @@ from torch.fx.proxy import Scope
 from fyc.errors import FycError, TraceError
 from fyc.ir import ops, refusals
 from fyc.ir.caches import CacheView, cache_attribute
-from fyc.ir.effects import remove_dead
+from fyc.ir.effects import changes, remove_dead, versions
 from fyc.ir.layer_index import LayerIndex
 from fyc.ir.patches import FACTORIES, tracing
 from fyc.ir.proxy import ValueProxy
@@ -105,7 +105,7 @@ class ValueTracer(fx.Tracer):
 
     def record(self, function: Callable[[], Any]) -> Any:
         """Call `function` with all patches in place and finish the graph with what it returns."""
-        with tracing(self), torch.no_grad():
+        with tracing(self), torch.inference_mode(False), torch.no_grad():
             self.active = True
             try:
                 result = function()
@@ -220,6 +220,13 @@ class ValueTracer(fx.Tracer):
     def evaluate(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of a node, computed on meta tensors."""
         values, options = self.values(args), self.values(kwargs)
+        before = versions(values, options)
+        value = self._compute(kind, target, values, options)
+        if versions(values, options) != before and not changes(kind, target, args, kwargs):
+            raise self.unsupported(f"`{target}` changes its input in place, and a graph does not show it")
+        return value
+
+    def _compute(self, kind: str, target: Any, values: Any, options: Any) -> Any:
         with self.paused():
             try:
                 if kind == "call_module":
