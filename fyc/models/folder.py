@@ -18,7 +18,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The configuration; FYC-M01 if there is none, FYC-M05 if it cannot be used."""
+    """The configuration, without its choice of kernels; FYC-M01 if there is none, FYC-M05 if it cannot be used."""
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
@@ -35,9 +35,12 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise unsupported(str(path), "config.json cannot be read", str(error)) from error
     _refuse_quantized(path, raw)
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise unsupported(str(path), "transformers does not accept config.json", str(error)) from error
+    # Either may name code on the hub, which transformers would download and import while it builds the model.
+    config._attn_implementation = config._experts_implementation = None
+    return config
 
 
 def _refuse_quantized(path: Path, raw: dict[str, Any]) -> None:

@@ -327,6 +327,16 @@ def test_code_that_comes_with_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_kernels_that_a_configuration_names_are_not_fetched(tmp_path: Path, key: str) -> None:
+    save(tiny("LlamaForCausalLM"), tmp_path)
+    plain = load_plain(tmp_path).config
+    edit_json(tmp_path / "config.json", **{key: "somebody/kernel@main"})
+    config = load_plain(tmp_path).config
+    assert config._attn_implementation == plain._attn_implementation == "sdpa"
+    assert config._experts_implementation == plain._experts_implementation
+
+
 def test_load_plain_equals_from_pretrained(tmp_path: Path) -> None:
     config = transformers.GPTNeoXConfig(**SMALL)
     torch.manual_seed(0)
