@@ -55,7 +55,7 @@ def versions(*arguments: Any) -> list[int]:
         if isinstance(value, Tensor) and not value.is_inference():
             found.append(value._version)
 
-    fx.node.map_aggregate(arguments, note)  # type: ignore[arg-type]
+    fx.node.map_aggregate(arguments, note)
     return found
 
 

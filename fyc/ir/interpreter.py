@@ -42,17 +42,27 @@ def lookup(node: fx.Node, module: nn.Module, env: dict[str, Any]) -> Any:
 
 def evaluate(node: fx.Node, module: nn.Module, env: dict[str, Any]) -> Any:
     """Compute one node from the values in `env` (by node name)."""
-
-    def load(argument: Any) -> Any:
-        return fx.node.map_arg(argument, lambda n: lookup(n, module, env))
-
     if node.op == "get_attr":
         return fetch(module, str(node.target))
+    args, kwargs = arguments(node, module, env)
     if node.op == "output":
-        return thaw(load(node.args[0]))
-    args, kwargs = thaw(load(node.args)), thaw(load(node.kwargs))
+        return args[0]
     if node.op == "call_module":
         return fetch(module, str(node.target))(*args, **kwargs)
+    return apply(node, args, kwargs)
+
+
+def arguments(node: fx.Node, module: nn.Module, env: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a node is called with, from the values in `env`."""
+
+    def load(argument: Any) -> Any:
+        return thaw(fx.node.map_arg(argument, lambda n: lookup(n, module, env)))
+
+    return load(node.args), load(node.kwargs)
+
+
+def apply(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the function or method of a node."""
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     return node.target(*args, **kwargs)  # type: ignore[operator]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,9 @@ from torch import Tensor, nn
 from fyc import ir
 from fyc.artifact import Artifact, Sample, read_tensors
 from fyc.artifact.nested import unpack
-from fyc.errors import ArtifactError, TraceError
+from fyc.errors import ArtifactError, FycError, TraceError
+from fyc.ir.bind import bound_graph
+from fyc.ir.limits import run_limited
 from fyc.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -56,6 +60,38 @@ def read_graphs(artifact: Artifact) -> dict[str, ir.BlockGraph]:
     return graphs
 
 
+def check_sizes(model: nn.Module, artifact: Artifact, graphs: dict[str, ir.BlockGraph]) -> None:
+    """Run each distinct graph once on the shapes of its sample, so that one that makes huge values is refused.
+
+    Args:
+        model: the skeleton, on the meta device.
+        artifact: gives the samples.
+        graphs: the graph of every block.
+
+    Raises:
+        ArtifactError: FYC-A07.
+    """
+    if not artifact.manifest.samples:
+        return
+    tensors = {name: tensor.to("meta") for name, tensor in read_tensors(artifact.path / SAMPLES).items()}
+    seen: set[int] = set()
+    for sample in artifact.manifest.samples:
+        graph = graphs.get(sample.block)
+        if graph is None or graph.opaque or id(graph) in seen:
+            continue
+        seen.add(id(graph))
+        args, kwargs = unpack(sample.inputs, tensors)
+        layer = model.get_submodule(sample.block)
+        try:
+            with torch.no_grad(), _fitting(sample.block):
+                run_limited(graph, layer, args, kwargs)
+        except FycError:
+            raise
+        except Exception as error:
+            # A module may need data (experts) or have no kernel for meta tensors: no graph is refused for that.
+            _log.debug("the sizes in the graph of %s are known in part: %s", sample.block, error)
+
+
 def bind_blocks(model: nn.Module, graphs: dict[str, ir.BlockGraph]) -> None:
     """Bind each graph to its block; the graph is linted against the block's modules first."""
     for path, graph in graphs.items():
@@ -63,12 +99,19 @@ def bind_blocks(model: nn.Module, graphs: dict[str, ir.BlockGraph]) -> None:
             layer = model.get_submodule(path)
         except AttributeError as error:
             raise ArtifactError("FYC-A06", f"the model has no block {path}", where=path) from error
-        try:
+        with _fitting(path):
             ir.bind(layer, graph)
-        except TraceError as error:
-            raise ArtifactError(
-                "FYC-A07", "a graph does not fit the model", where=path, why=f"{error.what} {error.why}".strip()
-            ) from error
+
+
+@contextmanager
+def _fitting(path: str) -> Iterator[None]:
+    """A graph that does not fit its block, or its block's sample, is FYC-A07."""
+    try:
+        yield
+    except TraceError as error:
+        raise ArtifactError(
+            "FYC-A07", "a graph does not fit the model", where=path, why=f"{error.what} {error.why}".strip()
+        ) from error
 
 
 def changed_structures(model: PreTrainedModel, host: PluginHost, artifact: Artifact) -> list[str]:
@@ -138,8 +181,9 @@ def _sample_error(model: PreTrainedModel, sample: Sample, tensors: dict[str, Ten
     # What had the model's type when it was converted has the type it was loaded in.
     moved = {name: t.to(device, model.dtype if t.dtype == own else t.dtype) for name, t in tensors.items()}
     args, kwargs = unpack(sample.inputs, moved)
-    with torch.no_grad():
-        output = layer(*args, **kwargs)
+    with torch.no_grad(), _fitting(sample.block):
+        bound = ir.is_bound(layer)
+        output = run_limited(bound_graph(layer), layer, args, kwargs) if bound else layer(*args, **kwargs)
     actual = (output[0] if isinstance(output, tuple) else output).double()
     expected = moved[sample.output].double()
     return float((actual - expected).norm() / expected.norm().clamp_min(1e-30))

@@ -32,10 +32,12 @@ def load(
     """
     import transformers
 
+    from fyc.loading.configuration import check_configuration
     from fyc.loading.quantizer import FycQuantizer, refusing
 
     artifact = open_artifact(folder)
     artifact.verify(weights=False)  # config.json decides what transformers does before it comes to fyc
+    check_configuration(artifact)
     name = artifact.manifest.architecture
     cls = getattr(transformers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):

@@ -26,7 +26,14 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from fyc.artifact import Artifact, StoredTensor, open_artifact
 from fyc.errors import ArtifactError, FycError, ResourceError, is_out_of_memory
-from fyc.loading.bind import bind_blocks, changed_leaf_rules, changed_structures, check_numerically, read_graphs
+from fyc.loading.bind import (
+    bind_blocks,
+    changed_leaf_rules,
+    changed_structures,
+    check_numerically,
+    check_sizes,
+    read_graphs,
+)
 from fyc.loading.rebuild import (
     FLOAT_TYPES,
     get_tensor,
@@ -92,6 +99,7 @@ class FycQuantizer(HfQuantizer):  # type: ignore[misc]
         _check_aliases(model, artifact)
         _add_guard_axis(model, artifact)
         _check_shapes(model, artifact, stored)
+        check_sizes(model, artifact, self._graphs)
         _forget_ties(model, artifact.manifest.aliases)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:

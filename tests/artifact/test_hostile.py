@@ -203,6 +203,16 @@ GRAPH_CHANGES: dict[str, Callable[[Any], None]] = {
     "a module that does not exist": lambda graph: _first(graph, "call_module").update(target="mlp.nothing"),
     "a name that is code": lambda graph: graph["nodes"][0].update(name="x): import os  #"),
     "a default that is no value": lambda graph: graph["nodes"][0].update(args=[{"tuple": []}]),
+    "a huge tensor": lambda graph: insert(graph, "torch:ones", 2**34),
+    "a huge tensor on the CPU": lambda graph: insert(graph, "torch:ones", 2**34, device={"device": "cpu"}),
+    "a huge identity": lambda graph: insert(graph, "torch:eye", 2**20),
+    "a huge list": lambda graph: insert(graph, "operator:mul", {"list": [0]}, 2**40),
+    "a huge text": lambda graph: insert(graph, "operator:mod", "%1000000000d", 1),
+    "a huge power": lambda graph: insert(graph, "operator:pow", 10, 10**9),
+    "a huge shift": lambda graph: insert(graph, "operator:lshift", 1, 2**40),
+    "a number rounded to a billion digits": lambda graph: insert(graph, "builtins:round", 5, -(10**9)),
+    "a number squared and squared": lambda graph: double(graph, "operator:mul", 10),
+    "a tensor doubled and doubled": lambda graph: double(graph, "torch:kron", first_input(graph)),
     "a huge integer": lambda graph: _first(graph, "call_function").update(args=[2**70]),
     "deep arguments": lambda graph: _first(graph, "call_function").update(args=[_nested(100)]),
     "no nodes": lambda graph: graph.update(nodes=[]),
@@ -219,6 +229,26 @@ def _first(graph: dict[str, Any], op: str) -> dict[str, Any]:
     return next(node for node in graph["nodes"] if node["op"] == op)
 
 
+def first_input(graph: dict[str, Any]) -> Any:
+    return {"node": graph["nodes"][0]["name"]}
+
+
+def insert(graph: dict[str, Any], target: str, *args: Any, **kwargs: Any) -> Any:
+    """Call one more function, after the inputs; returns a reference to its value."""
+    place = next(i for i, node in enumerate(graph["nodes"]) if node["op"] != "placeholder")
+    while graph["nodes"][place]["name"].startswith("bomb"):
+        place += 1
+    name = f"bomb{place}"
+    node = {"op": "call_function", "name": name, "target": target, "args": list(args), "kwargs": kwargs}
+    graph["nodes"].insert(place, node)
+    return {"node": name}
+
+
+def double(graph: dict[str, Any], target: str, value: Any) -> None:
+    for _ in range(40):
+        value = insert(graph, target, value, value)
+
+
 def edit_graph(folder: Path, change: Callable[[Any], None]) -> None:
     name = open_artifact(folder).manifest.blocks[0].graph
     assert name is not None
@@ -232,6 +262,16 @@ def edit_graph(folder: Path, change: Callable[[Any], None]) -> None:
 def test_graphs_that_are_refused(change: Callable[[Any], None], folder: Path) -> None:
     edit_graph(folder, change)
     refused(folder, "FYC-A07")
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPH_CHANGES if name.startswith(("a huge t", "a tensor"))])
+def test_a_graph_that_is_compared_after_an_upgrade_cannot_take_all_memory(name: str, folder: Path) -> None:
+    """The comparison runs the graph, so its own values are looked at, too, and not only its shapes."""
+    edit_graph(folder, GRAPH_CHANGES[name])
+    toys.edit_manifest(folder, replace("versions", "transformers")("5.0.0"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fyc.loading.quantizer.check_sizes", lambda *_: None)
+        refused(folder, "FYC-A07")
 
 
 @pytest.mark.parametrize(("raw", "code"), RAW.values(), ids=RAW)
@@ -278,6 +318,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "a width of a wrong type": {"hidden_size": "32"},
     "a negative width": {"hidden_size": -32},
     "a huge width": {"hidden_size": 2**62, "head_dim": 8},
+    "millions of layers": {"num_hidden_layers": 10**8},
+    "millions of experts in a part": {"text_config": {"num_local_experts": 10**8}},
+    "an attention kernel of the hub": {"attn_implementation": "somebody/kernel@main"},
+    "an attention kernel under its private name": {"_attn_implementation_internal": "somebody/kernel"},
+    "an attention kernel of a part": {"text_config": {"attn_implementation": {"": "somebody/kernel"}}},
+    "a kernel for experts": {"experts_implementation": "somebody/kernel"},
     "no heads": {"num_attention_heads": 0},
     "an activation that does not exist": {"hidden_act": "__import__"},
 }
@@ -290,6 +336,19 @@ def test_configurations_that_do_not_fit(change: dict[str, Any], folder: Path) ->
     toys.rehash(folder, "config.json")
     with pytest.raises(ArtifactError):
         fyc.load(folder)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "kernel" in name or name.startswith("millions")])
+def test_configurations_that_transformers_must_not_see(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | CONFIGS[name]))
+    toys.rehash(folder, "config.json")
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "from_pretrained", None)
+    with pytest.raises(ArtifactError, match=r"config\.json was refused") as caught:
+        fyc.load(folder)
+    assert caught.value.code == "FYC-A07"
 
 
 def test_remote_code_is_not_run(folder: Path) -> None:
