@@ -93,11 +93,6 @@ class PassResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
-    @property
-    def modified(self) -> bool:
-        """Whether anything was changed."""
-        return bool(self.modules)
-
 
 @dataclass(frozen=True)
 class Survey:

@@ -14,7 +14,7 @@ from fyc.ir.caches import CacheValue
 if TYPE_CHECKING:
     from fyc.ir.tracer import ValueTracer
 
-#: Attributes of a value that become `getattr` nodes; also the ones a stored graph may read.
+#: Attributes of a tensor that become `getattr` nodes; `allowlist.ATTRIBUTES` has these and those of other values.
 NODE_ATTRIBUTES = frozenset({"shape", "dtype", "device", "T", "mT", "H", "mH", "real", "imag"})
 #: Tensor facts that do not depend on batch or length: answered as plain python values.
 STATIC_METHODS = frozenset({"dim", "ndimension", "is_floating_point", "is_complex", "element_size"})

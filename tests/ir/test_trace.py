@@ -6,7 +6,6 @@ import inspect
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -194,12 +193,17 @@ def test_refusals_outside_the_blocks_do_not_offer_opaque_blocks() -> None:
     assert "opaque" not in raised.value.next
 
 
-@pytest.mark.parametrize("cls", [BranchOnData, Threshold, Stateful, DecodeOnly], ids=lambda c: c.__name__)
-def test_opaque_blocks_run_as_they_are(cls: type[nn.Module]) -> None:
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [(row[0], row[3]) for row in REFUSED if row[0] in (BranchOnData, Threshold, Stateful, DecodeOnly)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_opaque_blocks_run_as_they_are(cls: type[nn.Module], text: str) -> None:
     model = changed(cls)
     graph = trace_model(model, opaque="keep")
-    assert all(block.opaque and line_of(cls, "") for block in graph.blocks.values())
+    assert all(block.opaque for block in graph.blocks.values())
     assert all("FYC-G0" in (block.reason or "") for block in graph.blocks.values())
+    assert all(line_of(cls, text) in (block.reason or "") for block in graph.blocks.values())
     with torch.no_grad():
         expected = model(input_ids=tokens()).logits
         assert torch.equal(graph.run(model, {"input_ids": tokens()})["logits"], expected)
@@ -303,14 +307,11 @@ def test_half_precision_is_traced_as_such() -> None:
         assert torch.equal(graph.run(model, {"input_ids": tokens()})["logits"], expected)
 
 
-def test_24_layers_are_traced_in_a_second() -> None:
+def test_24_equal_layers_share_one_graph() -> None:
     with torch.device("meta"):
         config = LlamaConfig(hidden_size=256, intermediate_size=688, num_hidden_layers=24, num_attention_heads=8)
         model = LlamaForCausalLM(config)
-    trace_model(build(LLAMA))
-    start = time.perf_counter()
     graph = trace_model(model)
-    assert time.perf_counter() - start < 3
     assert len(graph.calls) == 24
     assert len({id(block) for block in graph.blocks.values()}) == 1
 
