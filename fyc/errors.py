@@ -51,7 +51,6 @@ CODES: dict[str, str] = {
     "FYC-G05": "a graph depends on sizes or inputs that it was not made for",
     "FYC-G06": "a block was called with a value its graph was not made for",
     "FYC-G07": "a graph is not well formed or does not fit its module",
-    "FYC-G08": "the state between two blocks cannot be saved",
     "FYC-D01": "no asset has this name",
     "FYC-D02": "an asset cannot be fetched",
     "FYC-D03": "an asset is damaged, or is not what was published",

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fyc.artifact.files import StoredTensor, read_header, sha256_file
+from fyc.artifact.files import StoredTensor, read_header
 from fyc.artifact.manifest import NAME, Manifest, read_manifest
+from fyc.cache import file_digest
 from fyc.errors import ArtifactError
 
 #: Files that are written beside the hashed ones: times and host differ from run to run.
@@ -92,7 +93,7 @@ class Artifact:
                 next="copy the artifact with its links followed (cp -rL)",
             )
         try:
-            changed = content and sha256_file(path) != self.manifest.files[name]
+            changed = content and file_digest(path) != self.manifest.files[name]
         except OSError as error:
             return ArtifactError("FYC-A03", "a file of the artifact cannot be read", where=str(path), why=str(error))
         if changed:

@@ -1,8 +1,7 @@
-"""Files of an artifact: hashes, atomic writes, safetensors headers."""
+"""Files of an artifact: atomic writes, safetensors headers."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -40,12 +39,6 @@ class StoredTensor:
     def nbytes(self) -> int:
         """Size in bytes."""
         return math.prod(self.shape) * _SIZES[self.dtype]
-
-
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

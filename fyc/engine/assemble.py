@@ -20,11 +20,11 @@ from fyc.artifact import (
     Sample,
     Source,
     is_file_name,
-    sha256_file,
     write_json,
     write_tensors,
     write_text,
 )
+from fyc.cache import file_digest
 from fyc.engine.guard import RESUME, guarded, require_json
 from fyc.engine.live import LiveModel
 from fyc.engine.plots import draw_modules
@@ -97,7 +97,7 @@ def assemble(plan: RunPlan, live: LiveModel, folder: Path, outcome: Outcome, sou
     )
     picture = "modules.svg" if draw_modules(manifest.modules, folder / "modules.svg") else None
     write_text(folder / "report.md", report_text(manifest, folder, picture))
-    files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = manifest.model_copy(update={"files": files})
     write_text(folder / "fyc.json", manifest.to_text())
     return manifest

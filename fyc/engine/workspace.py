@@ -15,7 +15,8 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fyc.artifact import is_artifact, read_tensors, sha256_file, write_json, write_tensors
+from fyc.artifact import is_artifact, read_tensors, write_json, write_tensors
+from fyc.cache import file_digest
 from fyc.errors import RecipeError, ResourceError
 
 
@@ -149,7 +150,7 @@ class Workspace:
 
     def announce(self, manifest: Path) -> None:
         """Note the manifest that is about to be renamed into the output folder."""
-        self._published.write({"manifest": sha256_file(manifest)})
+        self._published.write({"manifest": file_digest(manifest)})
 
     @property
     def finished(self) -> bool:
@@ -157,7 +158,7 @@ class Workspace:
         manifest = self.output / "fyc.json"
         if not (self._published.done and manifest.is_file()):
             return False
-        return bool(self._published.data()["manifest"] == sha256_file(manifest))
+        return bool(self._published.data()["manifest"] == file_digest(manifest))
 
     @property
     def _key(self) -> Path:

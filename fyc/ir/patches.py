@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 _FACTORY_NAMES = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "randint", "tensor", "zeros")
 #: Functions that create a tensor from no tensor: recorded always, evaluated on the meta device.
 FACTORIES: frozenset[Callable[..., Any]] = frozenset(getattr(torch, name) for name in _FACTORY_NAMES)
-ROTARY = re.compile(r"^apply_(\w+_)?rotary_pos_emb\w*$")
 _TORCH = str(Path(torch.__file__).parent)
 _MASK_MODULE = "transformers.masking_utils"
 
@@ -85,7 +83,7 @@ def _model_functions(file: ModuleType) -> list[tuple[str, Any]]:
     for name, value in vars(file).items():
         if callable(value) and not isinstance(value, type):
             is_mask = getattr(value, "__module__", "") == _MASK_MODULE and name.startswith("create_")
-            if is_mask or (ROTARY.match(name) and _is_allowed(value)):
+            if is_mask or _is_rotary(value):
                 found.append((name, value))
     return found
 
@@ -101,8 +99,9 @@ def _isinstance(item: Any, kind: Any) -> bool:
     return isinstance(item, kind)
 
 
-def _is_allowed(function: Any) -> bool:
-    return allowlist.function_name(getattr(function, "fyc_original", function)) is not None
+def _is_rotary(function: Any) -> bool:
+    name = allowlist.function_name(getattr(function, "fyc_original", function))
+    return name is not None and allowlist.ROTARY.fullmatch(name) is not None
 
 
 def _module_call(original: Any, tracer: ValueTracer, live: Callable[[], bool]) -> Any:

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from fyc.artifact import is_artifact
 from fyc.errors import ModelError
 from fyc.loading.load import load
 from fyc.models import load_plain, load_tokenizer, open_folder
@@ -17,8 +18,6 @@ from fyc.plugins import load_plugins
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-MANIFEST = "fyc.json"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def load_any(
         _check_causal(type(model).__name__, model.name_or_path)
         return LoadedModel(model.eval(), tokenizer or load_tokenizer(model.name_or_path), type(model).__name__)
     path = Path(model).expanduser()
-    if (path / MANIFEST).is_file():
+    if is_artifact(path):
         loaded, folder = load(path, device=device, dtype=dtype), path
     else:
         folder = open_folder(model, sources=load_plugins().sources, revision=revision, offline=offline)

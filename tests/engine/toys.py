@@ -22,7 +22,8 @@ from transformers.pytorch_utils import Conv1D
 
 import fyc
 from fyc import ir
-from fyc.artifact import Artifact, sha256_file
+from fyc.artifact import Artifact
+from fyc.cache import file_digest
 from fyc.engine import RunPlan, convert, prepare
 from fyc.passes import (
     Block,
@@ -344,5 +345,5 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 def rehash(folder: Path, *names: str) -> None:
     """Put the hashes of changed (or new) files into the manifest, as somebody with bad intentions would."""
-    hashes = {name: sha256_file(folder / name) for name in names}
+    hashes = {name: file_digest(folder / name) for name in names}
     edit_manifest(folder, lambda data: data["files"].update(hashes))
