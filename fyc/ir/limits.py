@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fyc.errors import FycError
 from fyc.ir import interpreter, serialize
 from fyc.ir.block_graph import BlockGraph
 
@@ -23,6 +24,8 @@ _ARITHMETIC = frozenset(
 #: Functions whose result grows with the value of their second argument.
 _GROWING = frozenset({operator.pow, operator.lshift, round})
 _LARGEST_EXPONENT = 64
+#: A value that a run without data does not have.
+UNKNOWN: Any = object()
 _INT64 = 2**63
 
 
@@ -31,6 +34,9 @@ def run_limited(graph: BlockGraph, module: nn.Module, args: tuple[Any, ...], kwa
 
     What the ops of `fyc.ir` and the modules that the graph calls do is not limited: that is the code of fyc, of
     transformers and of the passes, on values that were checked.
+
+    With everything on the meta device, what cannot be computed without data (experts, a kernel that looks at its
+    weights) is `UNKNOWN`, and so is what follows from it; all else is checked.
 
     Raises:
         ArtifactError: FYC-A07 for a value that is far larger than the block's own tensors.
@@ -44,16 +50,17 @@ def run_limited(graph: BlockGraph, module: nn.Module, args: tuple[Any, ...], kwa
     dying = interpreter.last_uses(nodes)
     alive: dict[str, int] = {}
     for node in nodes:
-        if node.op == "placeholder":
-            value = env[node.name]
-        elif node.op in ("call_function", "call_method") and getattr(node.target, "__module__", "") != "fyc.ir.ops":
-            called = interpreter.arguments(node, module, env)
-            _check_value(called, limit, node.name)
-            value = _foreseen(node, *called)
-            _check_value(value, limit, node.name)
-            value = value if meta else interpreter.apply(node, *called)
+        if any(env.get(source.name) is UNKNOWN for source in node.all_input_nodes):
+            value = UNKNOWN
         else:
-            value = interpreter.evaluate(node, module, env)
+            try:
+                value = _value(node, module, env, limit, meta)
+            except FycError:
+                raise
+            except Exception:
+                if not meta:
+                    raise
+                value = UNKNOWN
         if node.op == "output":
             return value
         env[node.name] = value
@@ -63,6 +70,18 @@ def run_limited(graph: BlockGraph, module: nn.Module, args: tuple[Any, ...], kwa
         if sum(alive.values()) > _ALIVE * limit:
             raise serialize.refuse("it keeps far more than the block's own tensors in memory", node.name)
     return None
+
+
+def _value(node: fx.Node, module: nn.Module, env: dict[str, Any], limit: int, meta: bool) -> Any:
+    if node.op == "placeholder":
+        return env[node.name]
+    if node.op not in ("call_function", "call_method") or getattr(node.target, "__module__", "") == "fyc.ir.ops":
+        return interpreter.evaluate(node, module, env)
+    called = interpreter.arguments(node, module, env)
+    _check_value(called, limit, node.name)
+    foreseen = _foreseen(node, *called)
+    _check_value(foreseen, limit, node.name)
+    return foreseen if meta else interpreter.apply(node, *called)
 
 
 def _foreseen(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

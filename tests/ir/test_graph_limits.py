@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from fyc.errors import ArtifactError
 from fyc.ir import BlockGraph, trace_model
-from fyc.ir.limits import run_limited
+from fyc.ir.limits import UNKNOWN, run_limited
 
 LLAMA = next(arch for arch in ALL if arch.name == "llama")
 Make = Callable[[fx.Graph, fx.Node], Any]
@@ -101,3 +101,15 @@ def test_a_block_gives_what_its_graph_gives() -> None:
         assert torch.equal(run_limited(block, layer, args, kwargs), expected)
         args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
         assert run_limited(block, layer.to("meta"), args, kwargs).shape == expected.shape
+
+
+def test_what_needs_data_hides_nothing_else() -> None:
+    graph = fx.Graph()
+    hidden = graph.call_method("nonzero", (graph.placeholder("x"),))
+    last = graph.output(graph.call_function(torch.cat, ([hidden, hidden],)))
+    x = torch.ones(4, 8)
+    assert run_limited(BlockGraph(graph), nn.Identity(), (x.to("meta"),), {}) is UNKNOWN
+    with graph.inserting_before(last):
+        graph.call_function(torch.ones, (2**34,))
+    with pytest.raises(ArtifactError, match="a graph was refused"):
+        run_limited(BlockGraph(graph), nn.Identity(), (x.to("meta"),), {})
