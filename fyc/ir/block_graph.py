@@ -11,7 +11,16 @@ from torch import fx, nn
 from fyc.errors import TraceError
 from fyc.ir import interpreter, serialize
 from fyc.ir.digest import digest
-from fyc.ir.tracer import Read, new_graph
+from fyc.ir.new_graph import new_graph
+
+
+@dataclass(frozen=True)
+class Read:
+    """A place where model code turned a size or flag into a plain python value."""
+
+    where: str
+    what: str
+    value: Any
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from fyc.ir.effects import mutates
-from fyc.ir.tracer import new_graph
+from fyc.ir.new_graph import new_graph
 
 
 def reorder(graph: fx.Graph) -> fx.Graph:

@@ -10,6 +10,7 @@ from torch import nn
 
 from fyc.ir import ops
 from fyc.ir.caches import CacheValue
+from fyc.ir.marker import Marker
 
 if TYPE_CHECKING:
     from fyc.ir.tracer import ValueTracer
@@ -34,8 +35,6 @@ def attention(
         args: query, key, value and mask.
         kwargs: everything else; a `Marker` among it shows where the block's unnamed arguments go.
     """
-    from fyc.ir.tracer import Marker
-
     options = {("mask" if name == "attention_mask" else name): value for name, value in kwargs.items()}
     tensors = [args[i] if i < len(args) else options.pop(name, None) for i, name in enumerate(_TENSORS)]
     if len(args) > len(_TENSORS):

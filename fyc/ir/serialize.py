@@ -14,6 +14,7 @@ from torch import fx
 
 from fyc.errors import ArtifactError
 from fyc.ir import allowlist
+from fyc.ir.new_graph import new_graph
 from fyc.ir.ops import SELF
 
 VERSION = 1
@@ -88,8 +89,6 @@ _KINDS: tuple[tuple[str, Any, Callable[[Any, str], Any]], ...] = (
 
 def from_json(nodes: Any) -> fx.Graph:
     """Build the graph that `to_json` described. Raises ArtifactError FYC-A07 for anything that is not allowed."""
-    from fyc.ir.tracer import new_graph
-
     if not isinstance(nodes, list) or not 0 < len(nodes) <= MAX_NODES:
         raise refuse("a graph is a list of 1 to 10000 nodes", "")
     reader = _Reader(new_graph())

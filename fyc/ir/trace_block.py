@@ -16,8 +16,9 @@ from fyc.ir.absent import without
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue
 from fyc.ir.digest import digest, target_name
+from fyc.ir.marker import Marker, MarkerRefusedError
 from fyc.ir.proxy import ValueProxy
-from fyc.ir.tracer import LeafRule, Marker, MarkerRefusedError, ValueTracer
+from fyc.ir.tracer import LeafRule, ValueTracer
 
 _MARKER = "fyc_unnamed_arguments"
 #: Arguments that are None in one call and given in the next.

@@ -17,10 +17,11 @@ from fyc.ir.block_graph import BlockGraph
 from fyc.ir.caches import CacheValue, EncoderDecoderCacheValue
 from fyc.ir.digest import digest
 from fyc.ir.model_graph import ALWAYS_INPUTS, OPTIONAL_INPUTS, ModelGraph, block_calls
+from fyc.ir.new_graph import new_graph
 from fyc.ir.order import reorder
 from fyc.ir.proxy import ValueProxy
 from fyc.ir.trace_block import Call, retrace_block, trace_block
-from fyc.ir.tracer import LeafRule, ValueTracer, new_graph
+from fyc.ir.tracer import LeafRule, ValueTracer
 
 _LONGEST = 131_071
 _UNKNOWN_LONGEST = 4_099

@@ -6,7 +6,6 @@ import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
@@ -17,9 +16,12 @@ from torch.fx.proxy import Scope
 
 from fyc.errors import FycError, TraceError
 from fyc.ir import ops, refusals
+from fyc.ir.block_graph import Read
 from fyc.ir.caches import CacheView, cache_attribute
 from fyc.ir.effects import changes, remove_dead, versions
 from fyc.ir.layer_index import LayerIndex
+from fyc.ir.marker import Marker, MarkerRefusedError
+from fyc.ir.new_graph import new_graph
 from fyc.ir.patches import FACTORIES, tracing
 from fyc.ir.proxy import ValueProxy
 
@@ -27,33 +29,6 @@ _ADDITIONS = {operator.add, operator.iadd, torch.add, "add"}
 LeafRule = Callable[[nn.Module], bool | None]
 
 _PLAIN = (str, int, float, bool, complex, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
-
-
-class MarkerRefusedError(Exception):
-    """The `**kwargs` marker reached something other than the attention op."""
-
-
-class Marker:
-    """Stands for the unnamed keyword arguments of a block while it is traced."""
-
-    def __init__(self, proxy: ValueProxy) -> None:
-        self.proxy = proxy
-
-
-@dataclass(frozen=True)
-class Read:
-    """A place where model code turned a size or flag into a plain python value."""
-
-    where: str
-    what: str
-    value: Any
-
-
-def new_graph() -> fx.Graph:
-    """An empty graph in which no node can be called `self`, which generated code needs."""
-    graph = fx.Graph(tracer_cls=ValueTracer)
-    graph._graph_namespace.create_name("self", None)
-    return graph
 
 
 def default_leaf(module: nn.Module) -> bool:

@@ -21,8 +21,8 @@ from fyc.errors import ArtifactError, FycError
 from fyc.ir import BlockGraph, bind, trace_model
 from fyc.ir.allowlist import ATTRIBUTES, FUNCTIONS, METHODS, ROTARY, function_name
 from fyc.ir.bind import forward_of
+from fyc.ir.new_graph import new_graph
 from fyc.ir.serialize import from_json, to_json
-from fyc.ir.tracer import new_graph
 
 LLAMA = next(arch for arch in ALL if arch.name == "llama")
 Json = dict[str, Any]
