@@ -61,13 +61,14 @@ def main() -> None:
     cells, reference = convert_with_fyc(model, arguments.text, arguments.tokens, arguments.folder / "fyc")
     rows = [["float32", "", *(f"{reference[text]:.2f}" for text in arguments.text)], cells]
     script = Path(__file__).with_name("peer_llmcompressor.py")
-    for rounding in ("gptq", "nearest"):
-        result = arguments.folder / f"llm-compressor-{rounding}.json"
-        command = [arguments.peer_python, str(script), str(model), str(cut), str(result), "--rounding", rounding]
-        subprocess.run(command, check=True)
+    for rounding, activations in (("gptq", "static"), ("gptq", "dynamic"), ("nearest", "dynamic")):
+        result = arguments.folder / f"llm-compressor-{rounding}-{activations}.json"
+        command = [arguments.peer_python, str(script), str(model), str(cut), str(result)]
+        command += ["--rounding", rounding, "--activations", activations]
+        subprocess.run(command, stdout=sys.stderr, check=True)  # it logs to stdout
         found = json.loads(result.read_text())
         ratios = [f"{found['perplexity'][t]:.2f} ({found['perplexity'][t] / reference[t]:.3f})" for t in arguments.text]
-        name = f"llm-compressor {found['version']}, SmoothQuant and {rounding}"
+        name = f"llm-compressor {found['version']}, SmoothQuant and {rounding}, {activations} activations"
         rows.append([name, f"{found['seconds']:.0f} s", *ratios])
     print("| | convert | " + " | ".join(text.removeprefix("asset:") for text in arguments.text) + " |")
     print("|---" * len(rows[0]) + "|")
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,12 +14,20 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from datasets import Dataset
 from llmcompressor import oneshot
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+#: The preset W8A8 scales activations token by token while the model runs; fyc's scales are static, one a tensor.
+#: Both have int8 weights with a scale for each output channel.
+ACTIVATIONS = {
+    "dynamic": QuantizationArgs(num_bits=8, strategy="token", dynamic=True),
+    "static": QuantizationArgs(num_bits=8, strategy="tensor", dynamic=False),
+}
 
 
 def perplexity(model: torch.nn.Module, windows: torch.Tensor) -> float:
@@ -39,6 +47,7 @@ def main() -> None:
     parser.add_argument("windows", type=Path, help="JSON: {'calibration': [[ids]], 'evaluation': {name: [[ids]]}}")
     parser.add_argument("result", type=Path)
     parser.add_argument("--rounding", choices=["gptq", "nearest"], default="gptq")
+    parser.add_argument("--activations", choices=list(ACTIVATIONS), default="dynamic")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -49,9 +58,14 @@ def main() -> None:
         [{"input_ids": row, "attention_mask": [1] * len(row)} for row in data["calibration"]]
     )
     quantize = {"gptq": GPTQModifier, "nearest": QuantizationModifier}[arguments.rounding]
+    scheme = QuantizationScheme(
+        targets=["Linear"],
+        weights=QuantizationArgs(num_bits=8, strategy="channel"),
+        input_activations=ACTIVATIONS[arguments.activations],
+    )
     recipe = [
         SmoothQuantModifier(smoothing_strength=0.8),
-        quantize(targets="Linear", scheme="W8A8", ignore=["lm_head"]),
+        quantize(config_groups={"linear": scheme}, ignore=["lm_head"]),
     ]
     started = time.monotonic()
     oneshot(
