@@ -10,6 +10,7 @@ FycError
 ├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
 ├── AssetError (exit 8)         FYC-D..   a demo model or text cannot be fetched
 ├── ResourceError (exit 6)      FYC-S..   not enough memory or disk
+├── InternalError (exit 70)     FYC-X99   an error nobody foresaw: fyc's own fault
 └── Interrupted (exit 130)      FYC-I..   stopped by the user; can be resumed
 """
 
@@ -43,7 +44,6 @@ CODES: dict[str, str] = {
     "FYC-M05": "the model's configuration is not supported",
     "FYC-M06": "an optional dependency is missing",
     "FYC-M07": "the tokenizer is missing or cannot be read",
-    "FYC-G09": "a block is called again after other blocks",
     "FYC-G01": "the model's code branches on tensor data",
     "FYC-G02": "the model's code does something a graph cannot hold",
     "FYC-G03": "a shape cannot be computed without data",
@@ -51,6 +51,7 @@ CODES: dict[str, str] = {
     "FYC-G05": "a graph depends on sizes or inputs that it was not made for",
     "FYC-G06": "a block was called with a value its graph was not made for",
     "FYC-G07": "a graph is not well formed or does not fit its module",
+    "FYC-G09": "a block is called again after other blocks",
     "FYC-D01": "no asset has this name",
     "FYC-D02": "an asset cannot be fetched",
     "FYC-D03": "an asset is damaged, or is not what was published",

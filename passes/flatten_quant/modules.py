@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,10 @@ from fyc_kernels.flatten_quantize import Split, digit_weight, flatten_quantize, 
 from fyc_kernels.flatten_quantize.reference import split_codes
 from fyc_kernels.int_linear import IntWeight, int_linear, pack_int4, unpack_int4
 from fyc_passes.flatten_quant.split import extra_columns
+from fyc_passes.flatten_quant.weights import Granularity
 from torch import Tensor
 
 from fyc import FycModule, Json
-
-Granularity = Literal["tensor", "channel"]
 
 
 class _Quantized(FycModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from fyc_passes.flatten_quant.modules import Int8Embedding, Int8Head
 from fyc_passes.flatten_quant.weights import round_to_grid, weight_scale
 from torch import Tensor, nn
 
-from fyc import ModelView, ModuleReport, Outer
+from fyc import ModuleReport, Outer
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Ends:
     head: str | None
 
 
-def find_ends(model: nn.Module, blocks: set[str]) -> Ends:
-    """The token embedding and the head of a model.
+def find_ends(model: nn.Module, blocks: Collection[str], selects: Callable[[str], bool]) -> Ends:
+    """The token embedding and the head of a model, if the recipe selects them.
 
     Subclasses of nn.Embedding (some scale their output) and layers inside the blocks are left alone.
 
     Args:
         model: the model, maybe on the meta device.
         blocks: module paths of its blocks.
+        selects: the recipe's patterns.
     """
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
@@ -35,16 +37,11 @@ def find_ends(model: nn.Module, blocks: set[str]) -> Ends:
 
     def path_of(module: nn.Module | None, kind: type[nn.Module]) -> str | None:
         path = paths.get(id(module)) if type(module) is kind else None
-        inside = path is not None and any(path == block or path.startswith(f"{block}.") for block in blocks)
-        return None if inside else path
+        if path is None or any(path == block or path.startswith(f"{block}.") for block in blocks):
+            return None
+        return path if selects(path) else None
 
     return Ends(path_of(embedding, nn.Embedding), path_of(head, nn.Linear))
-
-
-def ends_of(model: ModelView) -> Ends:
-    """The ends that the recipe selects."""
-    found = find_ends(model.skeleton, set(model.graph.blocks))
-    return Ends(*(path if path is not None and model.selects(path) else None for path in (found.embedding, found.head)))
 
 
 def convert_ends(outer: Outer, ends: Ends) -> list[ModuleReport]:

@@ -18,7 +18,7 @@ from fyc_passes.flatten_quant.divergence import output_divergence
 from fyc_passes.flatten_quant.groups import Group, find_groups, install
 from fyc_passes.flatten_quant.modules import FlattenQuantize, Int8Embedding, Int8Head, IntLinear
 from fyc_passes.flatten_quant.options import FlattenQuantOptions
-from fyc_passes.flatten_quant.outer import convert_ends, ends_of, find_ends
+from fyc_passes.flatten_quant.outer import Ends, convert_ends, find_ends
 from fyc_passes.flatten_quant.plan import GroupSurvey, make_plan
 from fyc_passes.flatten_quant.statistics import InputStatistics, Moments, collect
 from fyc_passes.flatten_quant.stored import pack_survey, unpack_survey
@@ -64,7 +64,7 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
                 share = 1 - self.options.int4_share / 2 if self.options.mixed else bits / 8
                 predicted[f"{block}.{path}"] = int(parameters * share)
         if self.options.head == "int8":
-            ends, seen = ends_of(model), set()
+            ends, seen = self._ends(model), set()
             for end in (ends.embedding, ends.head):
                 if end is not None:
                     weight = next(model.skeleton.get_submodule(end).parameters())
@@ -84,7 +84,7 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
             findings.append(
                 Finding("error", "select: nll needs a model that predicts the next token", next="select: divergence")
             )
-        if options.head == "int8" and ends_of(model).head is None:
+        if options.head == "int8" and self._ends(model).head is None:
             findings.append(Finding("warning", "no language-model head was found that could become INT8"))
         return findings
 
@@ -101,19 +101,20 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         if not groups:
             return Survey()
         found = self._inputs(block, groups, ctx)
+        by_outputs = self.options.mixed and self.options.select == "kl"
         surveyed: dict[str, GroupSurvey] = {}
         for group in groups:
             layers, inputs = _layers(block.module, group), found.pop(group.name)
             candidates = curves(group, layers, inputs, self.options)
             plan = self._branch_plan(group, candidates)
             divergence = 0.0
-            if self.branch_windows() or self.options.select == "kl":
+            if self.branch_windows() or by_outputs:
                 inputs = inputs.smoothed(group_factors(layers, inputs.magnitudes.largest, plan.strength))
                 quantize = make_quantize(group, layers, inputs, plan, self.options)
                 converted = quantize_layers(
                     layers, inputs, quantize, plan, self.options, hessian=None, where=f"{block.path}.{group.name}"
                 )
-                if self.options.mixed and self.options.select == "kl":
+                if by_outputs:
                     divergence = output_divergence(layers, inputs, quantize, converted)
                 if self.branch_windows():
                     self._branch(block, group, quantize, converted, ctx)
@@ -163,11 +164,8 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         """Quantize embedding and head if they are asked for."""
         if self.options.head == "none":
             return PassResult()
-        found = find_ends(outer.module, set(outer.graph.blocks))
-        chosen = type(found)(
-            *(path if path is not None and ctx.selects(path) else None for path in (found.embedding, found.head))
-        )
-        return PassResult(modules=convert_ends(outer, chosen))
+        ends = find_ends(outer.module, outer.graph.blocks, ctx.selects)
+        return PassResult(modules=convert_ends(outer, ends))
 
     def summarize(self, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """Shares over the whole model."""
@@ -218,6 +216,9 @@ class FlattenQuant(Pass[FlattenQuantOptions]):
         layers = dict(zip(group.paths, converted.layers, strict=True))
         install(changed.graph.graph, changed.module, group, quantize, layers)
         ctx.branch(f"{block.path}.{group.name}", changed)
+
+    def _ends(self, model: ModelView) -> Ends:
+        return find_ends(model.skeleton, model.graph.blocks, model.selects)
 
     def _groups(self, block: Block, ctx: PassContext) -> list[Group]:
         return find_groups(block.graph, block.module, block.path, ctx.selects)

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.usefixtures("traced_once")
 SHARD = "model-00002-of-00004.safetensors"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return toys.copied(toys.artifact(), tmp_path / "artifact")
-
-
 def refused(folder: Path) -> tuple[str, str]:
     """The code and file that loading and verifying agree on."""
     with pytest.raises(ArtifactError) as loading:

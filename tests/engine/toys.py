@@ -22,9 +22,10 @@ from transformers.pytorch_utils import Conv1D
 
 import fyc
 from fyc import ir
-from fyc.artifact import Artifact
+from fyc.artifact import Artifact, is_artifact, open_artifact
 from fyc.cache import file_digest
 from fyc.engine import RunPlan, convert, prepare
+from fyc.engine.workspace import work_folder
 from fyc.passes import (
     Block,
     FycModule,
@@ -347,3 +348,12 @@ def rehash(folder: Path, *names: str) -> None:
     """Put the hashes of changed (or new) files into the manifest, as somebody with bad intentions would."""
     hashes = {name: file_digest(folder / name) for name in names}
     edit_manifest(folder, lambda data: data["files"].update(hashes))
+
+
+def nothing_loads(plan: RunPlan) -> None:
+    """Neither the output nor anything in the work folder passes for an artifact."""
+    assert not plan.output.exists()
+    for folder in [work_folder(plan.output), *work_folder(plan.output).rglob("*")]:
+        if folder.is_dir() and is_artifact(folder):
+            assert folder.name == "artifact"
+            open_artifact(folder).verify()
