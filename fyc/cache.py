@@ -93,6 +93,11 @@ def check_free(folder: Path, needed: int) -> None:
         )  # fmt: skip
 
 
+def is_offline(offline: bool) -> bool:
+    """Whether the network is switched off: for this call, or by `HF_HUB_OFFLINE` for every one."""
+    return offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as stream:

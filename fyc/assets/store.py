@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from fyc.assets.catalog import ASSETS, Asset, Member, Package
-from fyc.cache import build_once, cache_dir, check_free, file_digest
+from fyc.cache import build_once, cache_dir, check_free, file_digest, is_offline
 from fyc.errors import AssetError, ResourceError, UserError
 
 _SUMS = "sha256.json"
@@ -54,7 +53,7 @@ def fetch(name: str, *, offline: bool = False) -> Path:
     asset = find(name)
     folder = _folder(asset.package)
     if not folder.is_dir():
-        if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
+        if is_offline(offline):
             raise AssetError(
                 "FYC-D02", f"the asset {name} is not on this machine",
                 why="the network is switched off (--offline or HF_HUB_OFFLINE)",

@@ -3,7 +3,7 @@
 from fyc.ir.bind import bind, is_bound, unbind
 from fyc.ir.block_graph import BlockGraph
 from fyc.ir.blocks import find_blocks
-from fyc.ir.groups import LinearGroup, linear_groups, producer_norm
+from fyc.ir.groups import LinearGroup, linear_groups
 from fyc.ir.model_graph import BlockCall, ModelGraph
 from fyc.ir.state import State
 from fyc.ir.trace_model import trace_model
@@ -18,7 +18,6 @@ __all__ = [
     "find_blocks",
     "is_bound",
     "linear_groups",
-    "producer_norm",
     "trace_model",
     "unbind",
 ]

@@ -77,20 +77,6 @@ def linear_groups(graph: BlockGraph, module: nn.Module) -> list[LinearGroup]:
     ]
 
 
-def producer_norm(graph: BlockGraph, group: LinearGroup) -> str | None:
-    """Path of the norm whose output is the group's input, None if it has none or others read that output too.
-
-    Scales can be folded into the norm's weight only when nobody else reads its output. How the weight enters is the
-    norm's business (Gemma's multiplies by 1 + weight).
-    """
-    del graph
-    return group.norm if set(group.input.users) <= {*group.nodes, *_shape_readers(group.input)} else None
-
-
-def _shape_readers(node: fx.Node) -> set[fx.Node]:
-    return {user for user in node.users if _is_size(user)}
-
-
 def _is_size(node: fx.Node) -> bool:
     if node.op == "call_method":
         return node.target in _SIZES

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-from fyc.cache import disk_error
+from fyc.cache import disk_error, is_offline
 from fyc.errors import ModelError
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -32,7 +31,7 @@ class HubSource:
         """
         from huggingface_hub import snapshot_download
 
-        offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
+        offline = is_offline(offline)
         try:
             folder = snapshot_download(
                 source,

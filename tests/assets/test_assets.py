@@ -222,6 +222,7 @@ def test_the_catalog_is_complete() -> None:
 @pytest.mark.slow
 @pytest.mark.assets
 def test_the_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("FYC_CACHE", str(tmp_path))
     assert assets.fetch("smollm2-135m").stat().st_size == 98_362_432
     found = {name: sha256(assets.fetch(name).read_bytes())[:16] for name in ASSETS if ASSETS[name].kind == "text"}

@@ -12,7 +12,7 @@ from tiny_models import Arch, build
 from transformers import PreTrainedModel
 
 from fyc.errors import TraceError
-from fyc.ir import ModelGraph, bind, linear_groups, producer_norm, trace_model
+from fyc.ir import ModelGraph, bind, linear_groups, trace_model
 
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _SEQ2SEQ = {
@@ -135,16 +135,3 @@ def test_what_cannot_be_traced_says_so_and_runs(arch: Arch, code: str, says: str
         expected = model(**given).logits
         torch.testing.assert_close(graph.run(model, given)["logits"], expected, rtol=0, atol=1e-5)
         assert torch.equal(bound(model, graph)(**given).logits, expected)
-
-
-def test_a_norm_that_others_read_cannot_be_folded() -> None:
-    chosen = arch("cohere2", "", sliding_window=6)
-    model = build(chosen)
-    block = trace_model(model).blocks["model.layers.0"]
-    layer = model.model.layers[0]
-    shared, *_ = linear_groups(block, layer)
-    assert shared.norm == "input_layernorm"
-    assert producer_norm(block, shared) == "input_layernorm"
-    with block.graph.inserting_before(block.graph.output_node()):
-        block.graph.call_function(torch.sum, (shared.input,))
-    assert producer_norm(block, shared) is None
