@@ -57,7 +57,6 @@ def windows(
     samples: int | None,
     length: int,
     *,
-    offset: int = 0,
     exact: bool = True,
 ) -> torch.Tensor:
     """Cut a text into windows that do not overlap.
@@ -70,7 +69,6 @@ def windows(
         text: the text.
         samples: number of windows, or None for as many as there are.
         length: tokens in a window, at least 2.
-        offset: tokens of the text to skip first.
         exact: whether a text for fewer windows than `samples` is an error; if not, at least one window has to fit.
 
     Returns:
@@ -81,29 +79,29 @@ def windows(
     """
     before, after = special_tokens(tokenizer)
     inner = length - len(before) - len(after)
-    if length < 2 or inner < 1 or offset < 0 or (samples is not None and samples < 1):
+    if length < 2 or inner < 1 or (samples is not None and samples < 1):
         raise RecipeError(
             "FYC-R03",
             "windows of this shape cannot be cut",
-            why=f"samples={samples}, length={length}, offset={offset}, special tokens={len(before) + len(after)}",
+            why=f"samples={samples}, length={length}, special tokens={len(before) + len(after)}",
             next="give at least 1 sample and at least 2 tokens more than there are special tokens",
         )
-    needed = None if samples is None else offset + samples * inner
+    needed = None if samples is None else samples * inner
     ids: list[int] = []
     for piece in _pieces(text):
         ids.extend(tokenizer(piece, add_special_tokens=False, verbose=False).input_ids)
         if needed is not None and len(ids) >= needed:
             break
-    whole = (len(ids) - offset) // inner
+    whole = len(ids) // inner
     count = whole if samples is None or (whole < samples and not exact) else samples
-    if count < 1 or len(ids) < offset + count * inner:
+    if count < 1 or len(ids) < count * inner:
         raise RecipeError(
             "FYC-R07",
-            f"the text is too short: it has {len(ids)} tokens, {offset + max(count, 1) * inner} are needed",
-            why=f"{max(count, 1)} windows of {inner} tokens" + (f", after skipping {offset}" if offset else ""),
+            f"the text is too short: it has {len(ids)} tokens, {max(count, 1) * inner} are needed",
+            why=f"{max(count, 1)} windows of {inner} tokens",
             next="give a longer text, or fewer or shorter windows",
         )
-    body = torch.tensor(ids[offset : offset + count * inner], dtype=torch.int64).reshape(count, inner)
+    body = torch.tensor(ids[: count * inner], dtype=torch.int64).reshape(count, inner)
     edges = [torch.tensor(edge, dtype=torch.int64).expand(count, -1) for edge in (before, after)]
     return torch.cat([edges[0], body, edges[1]], dim=1)
 

@@ -32,17 +32,17 @@ def words(count: int) -> str:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 200), st.integers(1, 9), st.integers(2, 20), st.integers(0, 30))
-def test_windows_are_consecutive_tokens(count: int, samples: int, length: int, offset: int) -> None:
-    needed = offset + samples * length
+@given(st.integers(0, 200), st.integers(1, 9), st.integers(2, 20))
+def test_windows_are_consecutive_tokens(count: int, samples: int, length: int) -> None:
+    needed = samples * length
     if count < needed:
         with pytest.raises(RecipeError, match=f"FYC-R07.*it has {count} tokens, {needed} are needed"):
-            windows(PLAIN, words(count), samples, length, offset=offset)
+            windows(PLAIN, words(count), samples, length)
     else:
-        cut = windows(PLAIN, words(count), samples, length, offset=offset)
+        cut = windows(PLAIN, words(count), samples, length)
         assert cut.shape == (samples, length)
         assert cut.dtype == torch.int64
-        assert cut.flatten().tolist() == [i % 100 for i in range(offset, needed)]
+        assert cut.flatten().tolist() == [i % 100 for i in range(needed)]
 
 
 def test_as_many_as_there_are() -> None:
@@ -71,10 +71,10 @@ def test_long_texts_are_tokenized_in_pieces_that_end_at_a_line(monkeypatch: pyte
     assert torch.equal(windows(PLAIN, words(1000), None, 10), whole)
 
 
-@pytest.mark.parametrize(("samples", "length", "offset"), [(0, 10, 0), (1, 1, 0), (1, 10, -1)])
-def test_shapes_that_make_no_sense(samples: int, length: int, offset: int) -> None:
+@pytest.mark.parametrize(("samples", "length"), [(0, 10), (1, 1)])
+def test_shapes_that_make_no_sense(samples: int, length: int) -> None:
     with pytest.raises(RecipeError, match="FYC-R03"):
-        windows(PLAIN, words(100), samples, length, offset=offset)
+        windows(PLAIN, words(100), samples, length)
 
 
 def test_read_text(tmp_path: Path) -> None:
