@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -110,7 +109,6 @@ class _Streamer(TextIteratorStreamer):  # type: ignore[misc]
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.text_queue: queue.Queue[str | None] = queue.Queue()
         self.times: list[float] = []
         self.error: BaseException | None = None
 
