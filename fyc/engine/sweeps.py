@@ -160,6 +160,7 @@ class Sweeper:
             for stream in streams:
                 stream.through(graph, model, unit, run)
             self.live.drop(unit)
+            del run  # it holds the block, also while the next one is loaded
             trim_heap()
             progress.block(unit.index, unit.path)
         return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -193,7 +194,7 @@ class IntLinear(_Quantized):
         """
         stored = self.weight if self.bits == 8 else self.weight_packed
         weight, output_scale = self._cached(
-            lambda: self._prepare(scale, source, digit), stored, self.weight_scale, scale, source, digit
+            lambda: self._prepare(stored, scale, source, digit), stored, self.weight_scale, scale, source, digit
         )
         return int_linear(codes, weight, output_scale, self.bias, dtype)
 
@@ -201,9 +202,11 @@ class IntLinear(_Quantized):
         """What `print(model)` says."""
         return f"{self.in_features}, {self.out_features}, bits={self.bits}, granularity={self.granularity}"
 
-    def _prepare(self, scale: Tensor, source: Tensor, digit: Tensor) -> tuple[IntWeight, Tensor]:
+    def _prepare(self, stored: Tensor, scale: Tensor, source: Tensor, digit: Tensor) -> tuple[IntWeight, Tensor]:
+        # From the tensor and not through `self`: layers in a circle of references are freed late, block after block.
+        codes = partial(unpack_int4, stored, self.in_features) if self.bits == 4 else lambda: stored
         counts = digit_weight(self.activation_bits, self.split, digit)
-        return IntWeight(self.codes, source, counts), scale * self.weight_scale
+        return IntWeight(codes, source, counts), scale * self.weight_scale
 
 
 class Int8Embedding(_Quantized):
@@ -273,7 +276,8 @@ class Int8Head(_Quantized):
     def forward(self, x: Tensor) -> Tensor:
         """Float `[..., channels]` to float `[..., rows]` of the same dtype."""
         channels = self.weight.shape[1]
-        weight, source, digit, low, high = self._cached(self._prepare, self.weight)
+        codes = self.weight
+        weight, source, digit, low, high = self._cached(lambda: self._prepare(codes), codes)
         tokens = x.reshape(-1, channels).to(torch.float32)
         scale = tokens.abs().amax(1, keepdim=True).clamp_min(1e-30) / high[0]
         wide = wide_codes(tokens / scale, torch.ones((), device=x.device), None, low, high)
@@ -288,12 +292,12 @@ class Int8Head(_Quantized):
         """What `print(model)` says."""
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bits=8"
 
-    def _prepare(self) -> tuple[IntWeight, Tensor, Tensor, Tensor, Tensor]:
-        device, channels = self.weight.device, self.weight.shape[1]
+    def _prepare(self, codes: Tensor) -> tuple[IntWeight, Tensor, Tensor, Tensor, Tensor]:
+        device, channels = codes.device, codes.shape[1]
         none = torch.zeros(0, dtype=torch.int64, device=device)
         source = torch.arange(channels, device=device)
         low, high = wide_range(self._BITS, "radix", torch.ones(channels, dtype=torch.int64, device=device))
-        return IntWeight(lambda: self.weight, none, none), source, torch.ones_like(source), low, high
+        return IntWeight(lambda: codes, none, none), source, torch.ones_like(source), low, high
 
 
 def _check(condition: bool, message: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -176,3 +178,19 @@ def test_rows_of_an_int8_embedding_follow_the_dtype_of_the_model() -> None:
     assert embedding.config()["dtype"] == "bfloat16"
     assert torch.equal(embedding.weight_scale, before)
     assert embedding.to("cpu").double().weight_scale.dtype == torch.float32
+
+
+@pytest.mark.parametrize("weight_bits", [8, 4])
+def test_layers_that_ran_are_freed_without_the_collector(weight_bits: int) -> None:
+    """A conversion drops block after block: what lies in a circle of references would pile up."""
+    modules = pair(20, 6, weight_bits=weight_bits)
+    modules["embedding"], modules["head"] = Int8Embedding(5, 20, "float32"), Int8Head(5, 20, bias=True)
+    gc.disable()
+    try:
+        run(modules, torch.zeros(3, 20))
+        modules["head"](modules["embedding"](torch.arange(3)))
+        left = [weakref.ref(module) for module in modules.values()]
+        del modules
+        assert [ref() for ref in left] == [None] * 4
+    finally:
+        gc.enable()
