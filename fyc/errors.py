@@ -4,7 +4,8 @@ FycError
 ├── UserError (exit 2)          the recipe, the options, the input text
 │   ├── RecipeError  FYC-R..
 │   ├── PluginError  FYC-P..
-│   └── ModelError   FYC-M..    the source model cannot be read or found
+│   ├── ModelError   FYC-M..    the source model cannot be read or found
+│   └── PlanError    FYC-L..    the cluster, the rows, the log or the constraints of a plan
 ├── TraceError (exit 3)         FYC-G..   a model that cannot be traced
 ├── PassError (exit 4)          FYC-X..   a pass, or the recipe's `verify:` gate, failed
 ├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
@@ -70,6 +71,13 @@ CODES: dict[str, str] = {
     "FYC-S01": "not enough free disk space",
     "FYC-S02": "not enough memory",
     "FYC-S03": "another run is using the output folder",
+    "FYC-L01": "the log cannot be read or is not a training log",
+    "FYC-L02": "there is no such GPU type, or its file is wrong",
+    "FYC-L03": "there is no such software stack",
+    "FYC-L04": "the cluster file is wrong",
+    "FYC-L05": "the file of measured rows is wrong",
+    "FYC-L06": "the model's shape cannot be read from its configuration",
+    "FYC-L07": "the layout is not legal",
     "FYC-I01": "interrupted",
 }
 
@@ -130,6 +138,10 @@ class PluginError(UserError):
 
 class ModelError(UserError):
     """The source model cannot be read."""
+
+
+class PlanError(UserError):
+    """A model, a cluster, a log or a constraint that no plan can be made of."""
 
 
 class TraceError(FycError):
