@@ -42,6 +42,14 @@ class Stack(BaseModel):
     selective_products: float = Field(0.0, ge=0, le=1, description="Products that selective recomputation repeats.")
     selective_attention: bool = Field(True, description="Whether selective recomputation repeats attention.")
     expert_bias: float = Field(1.0, ge=1, description="Factor on memory traffic of experts with biases, not fused.")
+    selective_memory: float = Field(1.0, ge=0, le=1, description="Activations that selective recomputation keeps.")
+    boundary_copies: int = Field(
+        1, ge=1, description="Tensors of a stage's input that each micro-batch in flight holds."
+    )
+    gathered_inputs: bool = Field(False, description="Sequence parallel inputs are kept whole, not only their part.")
+    keeps_gathered: bool = Field(False, description="In a pipeline, sharded parameters stay whole for the whole step.")
+    workspace_gib: float = Field(0.0, ge=0, description="Buckets and buffers of the framework, GiB.")
+    gradient_bytes_bf16: int = Field(0, description="Bytes more of a gradient when training in bf16, not fp16.")
     activation_slack: float = Field(1.0, ge=0.5, description="Activations kept, relative to what backward must have.")
 
 

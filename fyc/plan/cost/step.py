@@ -139,7 +139,8 @@ def _data_traffic(
     tied = np.where(layouts.pp > 1, 1.0, 0.0) * (1.0 if job.model.tied else 0.0)
     words = 2 * padded_vocab(job, layouts) * job.model.hidden / layouts.tp
     data = data + tied * collectives.all_reduce(words, np.full(len(layouts), 2), np.ones(len(layouts)), rates)
-    shard = _gathers(job, layouts, rates, layer, (dense + experts) / per_stage) * per_stage * count
+    times = np.where((layouts.pp > 1) & job.stack.keeps_gathered, 1.0, count)
+    shard = _gathers(job, layouts, rates, layer, (dense + experts) / per_stage) * per_stage * times
     return data, np.where(sharded, shard, 0.0)
 
 
