@@ -1,0 +1,91 @@
+"""Calibration: factors on the parts of the cost model, found on a few measured steps of the user's own cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fyc.plan.cost.memory import memory_use
+from fyc.plan.cost.rates import Correction, Rates
+from fyc.plan.cost.step import step_time
+from fyc.plan.job import Job
+from fyc.plan.layout import Floats, Layout, Layouts
+
+# How far each factor may reasonably be from 1 (standard deviation of its logarithm), and how noisy one measurement is.
+PRIOR = {"product": 0.10, "streaming": 0.15, "tensor": 0.20, "data": 0.40, "host": 0.25}
+NOISE = 0.06
+MEMORY_PRIOR = (0.15, 2.0)  # of the factor on activations, and of the constant in GiB
+MEMORY_NOISE = 0.02
+_ITERATIONS = 12
+_STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A measured step: time in seconds, peak memory in GiB as nvidia-smi shows it; either may be missing."""
+
+    job: Job
+    layout: Layout
+    seconds: float | None = None
+    memory_gib: float | None = None
+
+
+def calibrate(observations: Sequence[Observation], source: str = "") -> Correction:
+    """The factors that explain the observations with the least departure from 1.
+
+    The most probable factors under a normal prior on their logarithms; a measurement far off counts less (Huber).
+    With no observation of a part's time, or none of memory, its factors stay 1 (0 GiB).
+    """
+    timed = [o for o in observations if o.seconds is not None]
+    weighed = [o for o in observations if o.memory_gib is not None]
+    factors = _fit_time(timed) if timed else {}
+    memory, constant = _fit_memory(weighed) if weighed else (1.0, 0.0)
+    return Correction(**factors, memory=memory, memory_gib=constant, source=source)
+
+
+def _fit_time(observations: Sequence[Observation]) -> dict[str, float]:
+    names = list(PRIOR)
+    cases = [
+        (o.job, Layouts.of([o.layout]), Rates.of(o.job.cluster, o.job.stack, o.job.precision)) for o in observations
+    ]
+    measured = np.log([o.seconds for o in observations if o.seconds is not None])
+
+    def residuals(logs: Floats) -> Floats:
+        by = Correction(**dict(zip(names, np.exp(logs).tolist(), strict=True)))
+        predicted = [float(step_time(job, layouts, rates.corrected(by)).total[0]) for job, layouts, rates in cases]
+        return np.asarray((np.log(predicted) - measured) / NOISE)
+
+    prior = np.array([PRIOR[name] for name in names])
+    logs = _most_probable(residuals, np.zeros(len(names)), prior)
+    return dict(zip(names, np.exp(logs).tolist(), strict=True))
+
+
+def _fit_memory(observations: Sequence[Observation]) -> tuple[float, float]:
+    cases = [(o.job, Layouts.of([o.layout])) for o in observations]
+    measured = np.array([o.memory_gib for o in observations])
+
+    def residuals(values: Floats) -> Floats:
+        by = Correction(memory=float(np.exp(values[0])), memory_gib=float(values[1]))
+        predicted = np.array([float(memory_use(job, layouts, by).device[0]) for job, layouts in cases])
+        return np.asarray((np.log(predicted) - np.log(measured)) / MEMORY_NOISE)
+
+    values = _most_probable(residuals, np.zeros(2), np.array(MEMORY_PRIOR))
+    return float(np.exp(values[0])), float(values[1])
+
+
+def _most_probable(residuals: Callable[[Floats], Floats], start: Floats, prior: Floats) -> Floats:
+    """Gauss-Newton with numerical derivatives; residuals beyond two deviations are weighted down."""
+    values = start.copy()
+    for _ in range(_ITERATIONS):
+        here = residuals(values)
+        slopes = np.stack([(residuals(values + _STEP * unit) - here) / _STEP for unit in np.eye(len(values))], axis=1)
+        weights = np.minimum(1.0, 2.0 / np.maximum(np.abs(here), 1e-9))
+        normal = slopes.T @ (weights[:, None] * slopes) + np.diag(1 / prior**2)
+        gradient = slopes.T @ (weights * here) + values / prior**2
+        change = np.linalg.solve(normal, -gradient)
+        values = values + np.clip(change, -0.3, 0.3)
+        if np.abs(change).max() < 1e-4:
+            break
+    return values
