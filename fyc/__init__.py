@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from fyc.errors import InternalError as InternalError
     from fyc.errors import Interrupted as Interrupted
     from fyc.errors import ModelError as ModelError
+    from fyc.errors import NothingFitsError as NothingFitsError
     from fyc.errors import PassError as PassError
+    from fyc.errors import PlanError as PlanError
     from fyc.errors import PluginError as PluginError
     from fyc.errors import RecipeError as RecipeError
     from fyc.errors import ResourceError as ResourceError
@@ -56,6 +58,7 @@ _HOME = {
     "Interrupted": "fyc.errors",
     "Json": "fyc.passes",
     "ModelError": "fyc.errors",
+    "NothingFitsError": "fyc.errors",
     "ModelView": "fyc.passes",
     "ModuleReport": "fyc.passes",
     "Outer": "fyc.passes",
@@ -64,6 +67,7 @@ _HOME = {
     "PassError": "fyc.errors",
     "PassOptions": "fyc.passes",
     "PassResult": "fyc.passes",
+    "PlanError": "fyc.errors",
     "PluginError": "fyc.errors",
     "Recipe": "fyc.recipe",
     "RecipeError": "fyc.errors",

@@ -10,6 +10,7 @@ FycError
 ├── PassError (exit 4)          FYC-X..   a pass, or the recipe's `verify:` gate, failed
 ├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
 ├── AssetError (exit 8)         FYC-D..   a demo model or text cannot be fetched
+├── NothingFitsError (exit 7)   FYC-L08  no plan fits the cluster
 ├── ResourceError (exit 6)      FYC-S..   not enough memory or disk
 ├── InternalError (exit 70)     FYC-X99   an error nobody foresaw: fyc's own fault
 └── Interrupted (exit 130)      FYC-I..   stopped by the user; can be resumed
@@ -78,6 +79,9 @@ CODES: dict[str, str] = {
     "FYC-L05": "the file of measured rows is wrong",
     "FYC-L06": "the model's shape cannot be read from its configuration",
     "FYC-L07": "the layout is not legal",
+    "FYC-L08": "nothing fits: no layout of this job is legal, or none fits in memory",
+    "FYC-L09": "the precision is unknown, or this GPU does not have it",
+    "FYC-L10": "the calibration cannot be read, or nothing can be calibrated",
     "FYC-I01": "interrupted",
 }
 
@@ -166,6 +170,12 @@ class AssetError(FycError):
     """A demo model or text cannot be had."""
 
     exit_code = 8
+
+
+class NothingFitsError(FycError):
+    """No layout of a job fits the cluster."""
+
+    exit_code = 7
 
 
 class ResourceError(FycError):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 
 from fyc.errors import PlanError
 from fyc.ui.text import did_you_mean
+
+Dimension = Literal["tp", "pp", "vpp", "cp", "ep"]
 
 
 class Stack(BaseModel):
@@ -20,6 +23,8 @@ class Stack(BaseModel):
 
     name: str
     source: str = Field(min_length=3, description="Where the facts come from.")
+    dimensions: tuple[Dimension, ...] = Field(description="Parallel dimensions it has besides data parallelism.")
+    zero: tuple[Literal[0, 1, 2, 3], ...] = Field(description="What it can shard over data parallel ranks.")
     attention: str = Field(description="`unfused`, or a flash attention generation of the hardware files.")
     causal: bool = Field(True, description="Whether the attention kernel skips what the causal mask hides.")
     elementwise: float = Field(ge=0.5, description="Memory traffic between the products, relative to fused kernels.")

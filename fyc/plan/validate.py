@@ -236,9 +236,16 @@ def _scores(pairs: Sequence[tuple[Case, Estimates]], predictions: Sequence[Predi
 
 
 def score_name(case: Case) -> str:
-    """The set a row is counted in: source, GPU type, 16-bit or lower precision."""
+    """The set a row is counted in: repository and file of the source, GPU type, 16-bit or lower precision."""
     low = "" if case.job.precision in ("bf16", "fp16") else " fp8"
-    return f"{case.row.source.split('@')[0]} {case.row.gpu_type}{low}"
+    return f"{short_source(case.row.source)} {case.row.gpu_type}{low}"
+
+
+def short_source(source: str) -> str:
+    """`owner/repository:folder/file.ext@commit (..)` as `repository/file`."""
+    place = source.split("@", maxsplit=1)[0].split(" ", maxsplit=1)[0]
+    repository, _, path = place.partition(":")
+    return f"{repository.split('/')[-1]}/{Path(path).stem}" if path else place
 
 
 def _score(name: str, kind: str, pairs: Sequence[tuple[Case, Estimates]], predictions: Sequence[Prediction]) -> Score:
@@ -295,7 +302,7 @@ def _regrets(pairs: Sequence[tuple[Case, Estimates]]) -> list[Regret]:
     found: dict[str, list[float]] = {}
     for key, members in groups.items():
         if len({case.layout.key() for case, _ in members}) >= MIN_GROUP:
-            found.setdefault(str(key[0]).split("@", maxsplit=1)[0], []).append(_choice_regret(members))
+            found.setdefault(short_source(str(key[0])), []).append(_choice_regret(members))
     return [
         Regret(name=name, groups=len(v), exact=sum(r == 0 for r in v), mean=float(np.mean(v)), worst=max(v))
         for name, v in found.items()

@@ -17,6 +17,8 @@ NORM = (4.0, 8.0)  # forward, backward: read and write; backward reads input and
 RESIDUAL = (7.0, 6.0)  # bias, dropout and residual add in one kernel
 GATED, PLAIN = (6.0, 10.0), (4.0, 6.0)  # SwiGLU reads two and writes one; GeLU reads one and writes one
 ROTARY = (4.0, 4.0)
+# Context parallel attention hides its ring in this share of its compute; each doubling makes it this much longer.
+RING_HIDES, RING_PIECES = 0.5, 0.13
 FULL = RECOMPUTE.index("full")
 SELECTIVE = RECOMPUTE.index("selective")
 
@@ -175,12 +177,14 @@ def _tensor_traffic(job: Job, layouts: Layouts, rates: Rates) -> Floats:
 
 
 def _context_traffic(job: Job, layouts: Layouts, rates: Rates, attention: Floats) -> Floats:
-    """Keys and values go round the ring while attention computes: what attention does not hide."""
+    """Keys and values go round the ring while attention computes: what attention does not hide, and that it computes
+    in smaller pieces."""
     model = job.model
     width = model.kv_heads * (model.query_dim + model.value_dim) / np.minimum(layouts.tp, model.kv_heads)
     near = layouts.tp * layouts.cp <= rates.domain
     hop = collectives.send(2 * tokens_per_rank(job, layouts) * width, near, rates)
-    return np.where(layouts.cp > 1, np.maximum(0.0, (layouts.cp - 1) * hop - 0.8 * attention), 0.0)
+    exposed = np.maximum(0.0, (layouts.cp - 1) * hop - RING_HIDES * attention)
+    return np.where(layouts.cp > 1, exposed + RING_PIECES * np.log2(layouts.cp) * attention, 0.0)
 
 
 def _expert_traffic(job: Job, layouts: Layouts, rates: Rates) -> Floats:

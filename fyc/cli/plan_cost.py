@@ -1,0 +1,189 @@
+"""`fyc plan estimate | validate | gpus`: the cost model on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fyc.cli.options import Json, Offline
+
+if TYPE_CHECKING:
+    from fyc.plan.estimate import Estimate
+    from fyc.plan.job import Job
+    from fyc.plan.validate import Validation
+
+ModelOption = Annotated[str, typer.Option("--model", help="config.json, a model folder, or a hub id.")]
+ClusterOption = Annotated[Path, typer.Option("--cluster", help="YAML file: gpu, nodes, gpus_per_node, network_gbs.")]
+SeqOption = Annotated[int, typer.Option("--seq", min=1, help="Tokens of one sequence.")]
+BatchOption = Annotated[int, typer.Option("--global-batch", min=1, help="Sequences of one optimizer step.")]
+BackendOption = Annotated[str, typer.Option("--backend", help="torchtitan, megatron, deepspeed or fsdp2.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="bf16, fp16, fp8, mxfp8 or nvfp4.")]
+CalibrationOption = Annotated[Path | None, typer.Option("--calibration", help="What `fyc plan calibrate` wrote.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `fyc plan`."""
+    app.command("estimate")(estimate_command)
+    app.command("validate")(validate_command)
+    app.command("gpus")(gpus_command)
+
+
+def estimate_command(
+    model: ModelOption,
+    cluster: ClusterOption,
+    seq: SeqOption,
+    global_batch: BatchOption,
+    backend: BackendOption = "torchtitan",
+    precision: PrecisionOption = "bf16",
+    tp: Annotated[int, typer.Option(min=1, help="Tensor parallel degree.")] = 1,
+    pp: Annotated[int, typer.Option(min=1, help="Pipeline stages.")] = 1,
+    vpp: Annotated[int, typer.Option(min=1, help="Model chunks of a stage (interleaving).")] = 1,
+    cp: Annotated[int, typer.Option(min=1, help="Context parallel degree.")] = 1,
+    ep: Annotated[int, typer.Option(min=1, help="Expert parallel degree.")] = 1,
+    micro_batch: Annotated[int, typer.Option("--micro-batch", min=1, help="Sequences of a micro-batch.")] = 1,
+    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
+    zero: Annotated[int, typer.Option(min=0, max=3, help="ZeRO stage; 3 is FSDP.")] = 3,
+    shard_size: Annotated[int, typer.Option("--shard-size", min=0, help="Ranks that states are sharded over.")] = 0,
+    calibration: CalibrationOption = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Time and memory of one configuration.
+
+    Data parallelism takes the GPUs that the other degrees leave.
+    """
+    from fyc.cli.runtime import print_json
+    from fyc.plan.estimate import estimate
+    from fyc.plan.inputs import make_job, make_layout, read_correction
+    from fyc.plan.layout import Layouts
+    from fyc.plan.legal import check
+
+    job = make_job(model, cluster, seq, global_batch, backend, precision, offline=offline)
+    degrees = {"tp": tp, "pp": pp, "vpp": vpp, "cp": cp, "ep": ep, "micro_batch": micro_batch}
+    layout = make_layout(job, degrees | {"recompute": recompute, "zero": zero, "shard_size": shard_size})
+    check(job, layout)
+    one = estimate(job, Layouts.of([layout]), read_correction(calibration)).one(0)
+    if json:
+        print_json(one.model_dump())
+    else:
+        _print_estimate(job, one)
+
+
+def validate_command(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.csv", help="Measured rows.")],
+    clusters: Annotated[
+        Path | None, typer.Option("--clusters", help="YAML with the network and software of each source.")
+    ] = None,
+    calibrated: Annotated[
+        int, typer.Option("--calibrated", min=0, help="Calibrate each source on so many rows; 0 calibrates nothing.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Judge the cost model on measured rows."""
+    from fyc.cli.runtime import print_json
+    from fyc.plan.rows import read_sources
+    from fyc.plan.validate import validate
+
+    result = validate(rows, read_sources(clusters), calibration_rows=calibrated)
+    if json:
+        print_json(result.model_dump())
+    else:
+        _print_validation(result)
+
+
+def gpus_command(
+    name: Annotated[str | None, typer.Argument(help="One type; without it, all are listed.")] = None,
+    json: Json = False,
+) -> None:
+    """GPU types and the source of their constants."""
+    from fyc.cli.runtime import print_json
+    from fyc.plan.hardware import gpu, gpu_names
+
+    if name is None:
+        if json:
+            print_json(gpu_names())
+        else:
+            typer.echo("\n".join(gpu_names()))
+        return
+    found = gpu(name).model_dump(exclude_none=True)
+    if json:
+        print_json(found)
+        return
+    table = _table("constant", "value", "source")
+    for key, value in _flat(found):
+        table.add_row(key, f"{value['value']:g}", str(value["source"]))
+    _print(table)
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
+    found: list[tuple[str, dict[str, Any]]] = []
+    for key, value in data.items():
+        if isinstance(value, dict) and "source" in value:
+            found.append((prefix + key, value))
+        elif isinstance(value, dict):
+            found += _flat(value, f"{prefix}{key}.")
+    return found
+
+
+def _print_estimate(job: Job, one: Estimate) -> None:
+    table = _table("", "", title=f"{job.model.name}: {one.layout}")
+    spread = f"{one.iteration_low_s:.2f} to {one.iteration_high_s:.2f} s in 8 of 10 cases"
+    verdict = "fits" if one.fits else "does not fit"
+    limit = job.cluster.gpu.memory_gib.value
+    table.add_row("step", f"{one.iteration_s:.2f} s ({spread})")
+    table.add_row("throughput", f"{one.tokens_per_s_per_gpu:,.0f} tokens/s on a GPU")
+    table.add_row("model FLOPs", f"{one.tflops_per_gpu:.0f} TFLOP/s on a GPU, {one.mfu:.1%} of the 16-bit peak")
+    table.add_row("memory", f"{one.peak_memory_gib:.1f} of {limit:.1f} GiB: {verdict}")
+    _print(table)
+    parts = _table("time by cause", "s", "share", "memory by cause", "GiB")
+    times = sorted(((v, k) for k, v in one.time_s.items() if v > 0.001 * one.iteration_s), reverse=True)
+    sizes = sorted(((v, k) for k, v in one.memory_gib.items() if v > 0.01), reverse=True)
+    for i in range(max(len(times), len(sizes))):
+        left = (
+            (times[i][1], f"{times[i][0]:.3f}", f"{times[i][0] / one.iteration_s:.1%}") if i < len(times) else ("",) * 3
+        )
+        right = (sizes[i][1], f"{sizes[i][0]:.1f}") if i < len(sizes) else ("",) * 2
+        parts.add_row(*left, *right)
+    _print(parts)
+
+
+def _print_validation(result: Validation) -> None:
+    table = _table("set", "kind", "rows", "mean error", "median", "bias", "rank", "in 80 %", "constant MFU")
+    for score in result.scores:
+        table.add_row(
+            score.name, score.kind, str(score.rows), f"{score.mape:.1%}", f"{score.median:.1%}", f"{score.bias:+.1%}",
+            _share(score.spearman, "{:.2f}"), _share(score.inside, "{:.0%}"), _share(score.constant_mfu, "{:.1%}"),
+        )  # fmt: skip
+    _print(table)
+    if result.regrets:
+        regrets = _table("choosing by prediction", "groups", "best one chosen", "mean loss", "worst")
+        for r in result.regrets:
+            regrets.add_row(r.name, str(r.groups), str(r.exact), f"{r.mean:.2%}", f"{r.worst:.1%}")
+        _print(regrets)
+    typer.echo(f"{result.predicted} of {result.rows} rows predicted")
+    for reason, count in result.skipped.items():
+        typer.echo(f"  {count} not: {reason}")
+    typer.echo(f"{result.oom_called_feasible} of {result.oom_rows} rows that ran out of memory are called feasible")
+
+
+def _share(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _table(*columns: str, title: str | None = None) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    numbers = {"s", "share", "GiB", "rows", "value", "mean error", "median", "bias", "rank", "in 80 %", "constant MFU"}
+    for name in columns:
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    return table
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None).print(table)

@@ -1,0 +1,81 @@
+"""What the user gives, made into a job and a layout, with errors that name what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from fyc.errors import PlanError
+from fyc.plan.cluster import read_cluster
+from fyc.plan.cost.rates import Correction
+from fyc.plan.job import Job, Precision
+from fyc.plan.layout import Layout
+from fyc.plan.stack import stack
+from fyc.ui.text import did_you_mean
+
+BACKENDS = {"torchtitan": "torchtitan", "megatron": "megatron-core", "deepspeed": "deepspeed", "fsdp2": "fsdp2"}
+
+
+def make_job(
+    model: str, cluster: Path, sequence: int, global_batch: int, backend: str, precision: str, *, offline: bool = False
+) -> Job:
+    """A job from the options of the command line.
+
+    Raises:
+        PlanError: FYC-L02, L03, L04, L06 or L09 with the option that is wrong.
+    """
+    from fyc.plan.read_model import read_model
+
+    if backend not in BACKENDS:
+        raise PlanError("FYC-L03", f"there is no backend `{backend}`", next=did_you_mean(backend, BACKENDS))
+    if precision not in get_args(Precision):
+        next_ = did_you_mean(precision, get_args(Precision))
+        raise PlanError("FYC-L09", f"there is no precision `{precision}`", where="--precision", next=next_)
+    found = read_cluster(cluster)
+    lowest = {"fp8": found.gpu.peak_8, "mxfp8": found.gpu.peak_8, "nvfp4": found.gpu.peak_4}
+    if precision in lowest and lowest[precision] is None:
+        raise PlanError("FYC-L09", f"{found.gpu.name} has no {precision}", where="--precision", next="take bf16")
+    return Job(
+        model=read_model(model, offline=offline),
+        cluster=found,
+        stack=stack(BACKENDS[backend]),
+        sequence=sequence,
+        global_batch=global_batch,
+        precision=precision,
+    )
+
+
+def make_layout(job: Job, values: dict[str, Any]) -> Layout:
+    """A layout whose data parallel degree is what the other degrees leave.
+
+    Raises:
+        PlanError: FYC-L07, the degrees do not divide the GPUs, or a value is not allowed.
+    """
+    used = values["tp"] * values["pp"] * values["cp"]
+    if job.cluster.gpus % used:
+        why = f"tp * pp * cp is {used}, the cluster has {job.cluster.gpus} GPUs"
+        raise PlanError("FYC-L07", "the layout is not legal", why=why, next="take degrees that divide the GPUs")
+    try:
+        return Layout(**values, dp=job.cluster.gpus // used, sequence_parallel=values["tp"] > 1)
+    except ValidationError as error:
+        item = error.errors()[0]
+        name = "--" + "-".join(str(part) for part in item["loc"]).replace("_", "-")
+        raise PlanError("FYC-L07", f"the layout is not legal: {item['msg']}", where=name) from error
+
+
+def read_correction(path: Path | None) -> Correction | None:
+    """A calibration from its file.
+
+    Raises:
+        PlanError: FYC-L10, the file is missing or wrong.
+    """
+    if path is None:
+        return None
+    try:
+        return Correction.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        next_ = "`fyc plan calibrate` writes such a file"
+        raise PlanError("FYC-L10", "the calibration cannot be read", where=str(path), why=why, next=next_) from error
