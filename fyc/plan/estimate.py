@@ -16,7 +16,7 @@ from fyc.plan.layout import Bools, Floats, Layout, Layouts
 # Standard deviation of the logarithm of a part's error, and of what all parts share: fitted so that the 80 % interval
 # holds 80 % of the rows the constants were not fitted on (docs/plan.md).
 SPREAD = {"compute": 0.08, "traffic": 0.35, "host": 0.30, "common": 0.05}
-CALIBRATED = 0.6  # what is left of the spread after a calibration
+CALIBRATED = 0.9  # what is left of the spread after a calibration
 MEMORY_SPREAD = 0.07
 Z80 = 1.2816
 _PARTS = {
