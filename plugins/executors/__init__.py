@@ -1,0 +1,14 @@
+"""Executors of `fyc plan` that come with fyc."""
+
+from collections.abc import Callable
+
+from fyc import hookimpl
+from fyc.plan.executor import Executor
+
+
+@hookimpl
+def fyc_register_executors(register: Callable[[Executor], None]) -> None:
+    """Register the executors."""
+    from fyc_plugins.executors.simulate import ModelExecutor
+
+    register(ModelExecutor())
