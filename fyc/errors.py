@@ -10,6 +10,7 @@ FycError
 ├── PassError (exit 4)          FYC-X..   a pass, or the recipe's `verify:` gate, failed
 ├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
 ├── AssetError (exit 8)         FYC-D..   a demo model or text cannot be fetched
+├── EndpointError (exit 8)      FYC-L2.   a language model cannot be asked, or gives no usable reply
 ├── NothingFitsError (exit 7)   FYC-L08  no plan fits the cluster
 ├── ResourceError (exit 6)      FYC-S..   not enough memory or disk
 ├── InternalError (exit 70)     FYC-X99   an error nobody foresaw: fyc's own fault
@@ -82,6 +83,16 @@ CODES: dict[str, str] = {
     "FYC-L08": "nothing fits: no layout of this job is legal, or none fits in memory",
     "FYC-L09": "the precision is unknown, or this GPU does not have it",
     "FYC-L10": "the calibration cannot be read, or nothing can be calibrated",
+    "FYC-L20": "the language model's endpoint is down, or fails",
+    "FYC-L21": "the endpoint refuses the key",
+    "FYC-L22": "the budget for the language model is spent",
+    "FYC-L23": "the language model gives no usable reply",
+    "FYC-L24": "the package for language models is not installed",
+    "FYC-L25": "the endpoint is not fully described",
+    "FYC-L26": "the message pool is damaged, or cannot be read or written",
+    "FYC-L27": "a message does not fit the pool",
+    "FYC-L28": "the endpoint does not take the request",
+    "FYC-L29": "the transcript cannot be written",
     "FYC-I01": "interrupted",
 }
 
@@ -168,6 +179,12 @@ class ArtifactError(FycError):
 
 class AssetError(FycError):
     """A demo model or text cannot be had."""
+
+    exit_code = 8
+
+
+class EndpointError(FycError):
+    """A language model cannot be asked, or gives no usable reply."""
 
     exit_code = 8
 
