@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -87,13 +88,14 @@ class PoolContent:
         return [] if proposal is None else [m for m in self.of_type("trial") if m.subject == proposal.id]
 
     def best_trials(self, count: int) -> list[Message]:
-        """The fastest trials that ran, one for each layout; of equal ones the earlier."""
-        fastest: dict[str, tuple[float, int, Message]] = {}
-        for position, message in enumerate(self._messages):
+        """The last trials of the layouts with the shortest median time, the fastest first; of equal ones the earlier."""
+        times: dict[str, list[float]] = {}
+        last: dict[str, Message] = {}
+        for message in self._messages:
             if isinstance(message.payload, Trial) and message.payload.iteration_s is not None:
-                entry = (message.payload.iteration_s, position, message)
-                fastest[message.payload.proposal] = min(fastest.get(message.payload.proposal, entry), entry)
-        return [entry[2] for entry in sorted(fastest.values())[:count]]
+                times.setdefault(message.payload.proposal, []).append(message.payload.iteration_s)
+                last[message.payload.proposal] = message
+        return [last[proposal] for proposal in sorted(times, key=lambda key: median(times[key]))[:count]]
 
     def failures(self) -> list[Message]:
         """All trials that failed, rejected proposals and errors of the planner, oldest first."""

@@ -156,7 +156,8 @@ def _what(message: Message, layout: Layout | None) -> str:
         case Trial():
             text = f"{_outcome(payload)}{of} ({payload.executor}{', simulated' if payload.simulated else ''})"
         case Diagnosis():
-            text = f"{payload.trial}{of}: {payload.cause}. {payload.detail}"
+            said = [payload.cause, payload.detail, *payload.evidence]
+            text = f"{payload.trial}{of}: {'; '.join(part for part in said if part)}"
         case Decision():
             text = payload.choice or "declined every option"
         case Failure():
