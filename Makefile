@@ -3,10 +3,11 @@
 # The links stand beside pip's editable install, which is an import hook: mypy and editors do not see through one.
 
 PYTHON ?= python3
+ROWS ?= $(wildcard ../shared/data/plan/*.csv)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup test test-all demo lint format bench docs clean
+.PHONY: help setup test test-all demo lint format bench bench-plan docs clean
 
 help:
 	@echo "make setup     create .venv and install fyc with its development tools"
@@ -16,6 +17,7 @@ help:
 	@echo "make lint      ruff, mypy and the import contract"
 	@echo "make format    let ruff format the code"
 	@echo "make bench     the measurements behind docs/benchmarks.md; takes hours"
+	@echo "make bench-plan ROWS=FILE  how good the predictions of \`fyc plan\` are on measured rows"
 	@echo "make docs      write the generated pages of the documentation again"
 	@echo "make clean     remove .venv and caches"
 
@@ -57,6 +59,10 @@ bench: $(READY)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/perplexity.py asset:smollm2-135m
+
+bench-plan: $(READY)
+	@test -n '$(ROWS)' || { echo 'say which rows: make bench-plan ROWS="measured.csv more.csv"; docs/plan.md lists the columns'; exit 2; }
+	$(BIN)/python bench/plan.py $(ROWS)
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

@@ -18,6 +18,7 @@ PRIOR = {"product": 0.10, "streaming": 0.15, "tensor": 0.20, "data": 0.40, "host
 NOISE = 0.06
 MEMORY_PRIOR = (0.15, 2.0)  # of the factor on activations, and of the constant in GiB
 MEMORY_NOISE = 0.02
+WORTH = 0.9  # a calibration must lower the error of rows it has not seen to this share
 _ITERATIONS = 12
 _STEP = 1e-3
 
@@ -36,13 +37,32 @@ def calibrate(observations: Sequence[Observation], source: str = "") -> Correcti
     """The factors that explain the observations with the least departure from 1.
 
     The most probable factors under a normal prior on their logarithms; a measurement far off counts less (Huber).
-    With no observation of a part's time, or none of memory, its factors stay 1 (0 GiB).
+    With no observation of a part's time, or none of memory, its factors stay 1 (0 GiB). The factors on time also stay
+    1 where they do not carry over: when, each observation predicted from the others, they do not lower the error.
     """
     timed = [o for o in observations if o.seconds is not None]
     weighed = [o for o in observations if o.memory_gib is not None]
-    factors = _fit_time(timed) if timed else {}
+    factors = _fit_time(timed) if timed and _carries_over(timed) else {}
     memory, constant = _fit_memory(weighed) if weighed else (1.0, 0.0)
     return Correction(**factors, memory=memory, memory_gib=constant, source=source)
+
+
+def _carries_over(observations: Sequence[Observation]) -> bool:
+    """Whether factors from the other observations predict each one clearly better than none do."""
+    if len(observations) < 3:
+        return True
+    plain = [abs(_error(o, Correction())) for o in observations]
+    others = [[o for o in observations if o is not left] for left in observations]
+    fitted = [abs(_error(o, Correction(**_fit_time(rest)))) for o, rest in zip(observations, others, strict=True)]
+    return sum(fitted) < WORTH * sum(plain)
+
+
+def _error(observation: Observation, by: Correction) -> float:
+    """Logarithm of predicted over measured time."""
+    job = observation.job
+    rates = Rates.of(job.cluster, job.stack, job.precision).corrected(by)
+    predicted = float(step_time(job, Layouts.of([observation.layout]), rates).total[0])
+    return float(np.log(predicted / (observation.seconds or predicted)))
 
 
 def _fit_time(observations: Sequence[Observation]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from fyc.plan.estimate import Estimate, Estimates, estimate
 from fyc.plan.layout import Floats, Layouts
 from fyc.plan.rows import Case, Reason, Row, Source, case_of, read_rows
 
+MIN_CALIBRATION = 3
 MIN_GROUP = 4  # configurations that a group needs so that choosing among them says something
 
 
@@ -29,6 +30,7 @@ class Prediction(BaseModel):
     model: str
     gpus: int
     gpu_type: str
+    low_precision: bool = Field(description="Whether products run in fp8 or less.")
     metric: str
     measured: float
     predicted: float = Field(description="In the unit of the metric; for `oom` the peak memory over the GPU's.")
@@ -45,6 +47,7 @@ class Score(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    source: str | None = Field(description="Of the rows, as the file has it; None for all together.")
     kind: str = Field(description="time or memory.")
     rows: int
     mape: float = Field(description="Mean absolute error, as a share.")
@@ -134,17 +137,17 @@ def calibration_group(case: Case) -> tuple[str, str]:
 
 
 def choose_rows(cases: Sequence[Case], count: int) -> list[int]:
-    """Indices of the rows to calibrate on: those that together say most about all factors (D-optimal, greedy)."""
-    weights = np.array(list(PRIOR.values()))
-    rows = np.array([_sensitivity(case) for case in cases]) * weights
-    known = np.diag(1 / np.ones(len(weights))) * 0.01
-    chosen: list[int] = []
-    for _ in range(min(count, len(cases))):
-        left = [i for i in range(len(cases)) if i not in chosen]
-        gain = [np.linalg.slogdet(known + np.outer(rows[i], rows[i]))[1] for i in left]
-        best = left[int(np.argmax(gain))]
-        chosen.append(best)
-        known = known + np.outer(rows[best], rows[best])
+    """Indices of the rows to calibrate on: typical of all (greedy k-medoids of their steps' parts)."""
+    if count == 0:
+        return []
+    parts = np.array([_sensitivity(case) for case in cases])
+    distance = ((parts[:, None] - parts[None]) ** 2).sum(axis=2)
+    chosen = [int(np.argmin(distance.sum(axis=0)))]
+    while len(chosen) < min(count, len(cases)):
+        nearest = distance[:, chosen].min(axis=1)
+        gain = np.maximum(nearest[:, None] - distance, 0).sum(axis=0)
+        gain[chosen] = -1.0
+        chosen.append(int(np.argmax(gain)))
     return chosen
 
 
@@ -164,20 +167,25 @@ def _sensitivity(case: Case) -> Floats:
 
 
 def _corrections(cases: Sequence[Case], count: int) -> tuple[dict[tuple[str, str], Correction], set[int]]:
-    """A calibration for each group with twice as many rows as it takes, and the lines that were used."""
+    """A calibration for each group that has rows to spare, and the lines that were used."""
     corrections: dict[tuple[str, str], Correction] = {}
     used: set[int] = set()
     for group in dict.fromkeys(calibration_group(case) for case in cases):
         members = [case for case in cases if calibration_group(case) == group]
         timed = [case for case in members if case.seconds is not None]
         weighed = [case for case in members if case.row.metric in ("peak_mem_gb", "peak_mem_gib")]
-        chosen = [timed[i] for i in choose_rows(timed, count)] if len(timed) >= 2 * count else []
-        if len(weighed) >= 2 * count:
-            chosen += weighed[:: max(len(weighed) // count, 1)][:count]
+        chosen = [timed[i] for i in choose_rows(timed, _affordable(timed, count))]
+        chosen += [weighed[i] for i in choose_rows(weighed, _affordable(weighed, count))]
         if chosen:
             corrections[group] = calibrate([_observation(case) for case in chosen], source=group[0])
             used |= {case.row.line for case in chosen}
     return corrections, used
+
+
+def _affordable(cases: Sequence[Case], count: int) -> int:
+    """How many rows to calibrate on: at most half of them, and not fewer than three."""
+    affordable = min(count, len(cases) // 2)
+    return affordable if affordable >= MIN_CALIBRATION else 0
 
 
 def _observation(case: Case) -> Observation:
@@ -200,6 +208,7 @@ def _prediction(case: Case, estimates: Estimates, calibrated: bool) -> Predictio
     inside = None if case.seconds is None else one.iteration_low_s <= case.seconds <= one.iteration_high_s
     return Prediction(
         line=row.line, source=row.source, model=row.model, gpus=case.layout.world_size, gpu_type=row.gpu_type,
+        low_precision=low_precision(case),
         metric=row.metric, measured=row.value, predicted=predicted, error=error, inside=inside, fits=one.fits,
         assumed=case.assumed, calibrated=calibrated,
     )  # fmt: skip
@@ -237,8 +246,13 @@ def _scores(pairs: Sequence[tuple[Case, Estimates]], predictions: Sequence[Predi
 
 def score_name(case: Case) -> str:
     """The set a row is counted in: repository and file of the source, GPU type, 16-bit or lower precision."""
-    low = "" if case.job.precision in ("bf16", "fp16") else " fp8"
+    low = " fp8" if low_precision(case) else ""
     return f"{short_source(case.row.source)} {case.row.gpu_type}{low}"
+
+
+def low_precision(case: Case) -> bool:
+    """Whether the row's products run in fp8 or less."""
+    return case.job.precision not in ("bf16", "fp16")
 
 
 def short_source(source: str) -> str:
@@ -262,7 +276,8 @@ def _score(name: str, kind: str, pairs: Sequence[tuple[Case, Estimates]], predic
         }
     absolute = np.abs(errors)
     return Score(
-        name=name, kind=kind, rows=len(errors), mape=float(absolute.mean()), median=float(np.median(absolute)),
+        name=name, source=None if name == "all" else pairs[0][0].row.source, kind=kind, rows=len(errors),
+        mape=float(absolute.mean()), median=float(np.median(absolute)),
         bias=float(errors.mean()), **extra,
     )  # fmt: skip
 
@@ -287,7 +302,7 @@ def _ideal_seconds(case: Case) -> float:
     return flops / (case.layout.world_size * job.cluster.gpu.peak_16.value * 1e12)
 
 
-def _job_key(case: Case) -> tuple[object, ...]:
+def job_key(case: Case) -> tuple[object, ...]:
     """What makes two rows configurations of the same job."""
     job, row = case.job, case.row
     shape = (job.model.hidden, job.model.layers, job.model.heads, job.model.kv_heads)
@@ -298,7 +313,7 @@ def _regrets(pairs: Sequence[tuple[Case, Estimates]]) -> list[Regret]:
     groups: dict[tuple[object, ...], list[tuple[Case, Estimates]]] = {}
     for case, e in pairs:
         if case.seconds is not None:
-            groups.setdefault(_job_key(case), []).append((case, e))
+            groups.setdefault(job_key(case), []).append((case, e))
     found: dict[str, list[float]] = {}
     for key, members in groups.items():
         if len({case.layout.key() for case, _ in members}) >= MIN_GROUP:

@@ -1,0 +1,325 @@
+"""The failures whose message names the cause: memory, shapes and batches, the program, the hardware."""
+
+from __future__ import annotations
+
+from fyc.plan.diagnosis import explain
+from fyc.plan.diagnosis.kinds import FailureKind, Level, like
+from fyc.plan.diagnosis.report import edits
+
+_LADDER = edits(
+    "micro_batch:lower", "recompute:raise", "sequence_parallel:enable", "zero:raise", "tp:raise", "pp:raise",
+    "cp:raise", "ep:raise", "shard_size:raise", "expandable_segments:enable",
+)  # fmt: skip
+HOST_EDITS = edits("workers:lower", "offload:disable", "micro_batch:lower", "recompute:raise", "zero:raise")
+
+MEMORY = (
+    FailureKind(
+        name="gpu-memory",
+        category="oom",
+        level=Level.CAUSE,
+        words=(
+            "A out of memory",
+            "HIP out of memory",
+            "XPU out of memory",
+            "NPU out of memory",
+            "r: out of memory",
+            "'out of memory'",
+            "CUBLAS_STATUS_ALLOC",
+            "Failed to CUDA",
+            "OutOfMemoryError",
+        ),
+        patterns=(
+            r"(?:CUDA|HIP|XPU|NPU) out of memory",
+            r"CUDA error: out of memory",
+            r"Cuda failure(?: \d+)? 'out of memory'",
+            r"CUBLAS_STATUS_ALLOC_FAILED",
+            r"Failed to CUDA (?:malloc|calloc)",
+            r"^torch\.(?:cuda\.)?OutOfMemoryError",
+        ),
+        cause="the GPU had not enough memory",
+        next="lower the micro-batch first, then recompute more, then shard more",
+        source="meta-pytorch/torchtune#2071, huggingface/trl#3436, NVIDIA/Megatron-LM#525",
+        edits=_LADDER,
+        explain=explain.gpu_memory,
+    ),
+    FailureKind(
+        name="host-memory",
+        category="host_oom",
+        level=Level.CAUSE,
+        words=(
+            "_kill event",
+            "-kill event",
+            ": Out Of Memory",
+            ": Killed process",
+            "DefaultCPUAllocator",
+            "MemoryError",
+            "bad_alloc",
+            "annot allocate memory",
+            "by signal: Killed",
+            "Killed",
+        ),
+        patterns=(
+            r"[Dd]etected \d+ oom.kill event",
+            r"srun: error: .*: Out Of Memory",
+            r"[Oo]ut of memory: Killed process",
+            r"DefaultCPUAllocator: (?:can't allocate|not enough) memory(?:.*?(?P<bytes>\d{1,18}) bytes)?",
+            r"^(?:numpy\.\S*)?_?(?:Array)?MemoryError\b",
+            r"std::bad_alloc",
+            r"Cannot allocate memory",
+            r"DataLoader worker \(pid[^)]*\).* killed by signal: Killed",
+            r"^(?:\S+: line \d+: +\d+ )?Killed(?: {2,}|$)",
+        ),
+        cause="the machine had not enough memory (RAM): the kernel ended a process, or refused it memory",
+        next="use fewer or leaner data loader workers, no CPU offload, or machines with more memory",
+        source="xxayt/MGSV#2, pytorch/pytorch#8976, slurmstepd",
+        edits=HOST_EDITS,
+        explain=explain.host_memory,
+    ),
+    FailureKind(
+        name="shared-memory",
+        category="host_oom",
+        level=Level.CAUSE,
+        words=("by signal: Bus", "ufficient shared memory"),
+        patterns=(r"killed by signal: Bus error", r"insufficient shared memory"),
+        cause="shared memory (/dev/shm) ran out",
+        next="give the container more (--shm-size, --ipc=host), or use fewer workers",
+        source="torch/utils/data/_utils/signal_handling.py",
+        edits=edits("workers:lower"),
+    ),
+    FailureKind(
+        name="disk-full",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("No space left", "Disk quota exceeded"),
+        patterns=(r"No space left on device", r"Disk quota exceeded"),
+        cause="a disk is full, or a quota is used up",
+        next="free space where checkpoints, caches and logs go",
+        source="errno 28 and 122",
+    ),
+)
+
+_NAME = r"(?P<name>[A-Za-z_]{1,64})"
+_TENSOR = r"(?P<degree>tensor_model_parallel_size|context_parallel_size|mp_size)"
+
+SHAPES = (
+    FailureKind(
+        name="attention-heads",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("be a multiple", "visible by"),
+        patterns=(
+            rf"{_NAME} {like('({value})')} must be a multiple (?P<either>or divisor )?of {_TENSOR} {like('({by})')}",
+            rf"{_NAME} {like('({value})')} must be divisible by {_TENSOR} {like('({by})')}",
+        ),
+        cause="the attention heads cannot be spread over the tensor parallel ranks",
+        next="choose a tensor parallel size that divides the heads and the key-value groups",
+        source="megatron/core/transformer/transformer_config.py, deepspeedai/DeepSpeed#3634",
+        edits=edits("tp:change"),
+        explain=explain.multiple,
+    ),
+    FailureKind(
+        name="world-size",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("visible by",),
+        patterns=(
+            rf"world[ _]size ?{like('({value})')} is not divisible by (?P<degree>[a-z_]{{1,80}})(?: size)?"
+            r" ?\((?:[a-z_]+=)?(?P<by>\d{1,9})",
+            r"world[ _]size:? ?\(?(?P<value>\d{1,9})\)? is not divisible by (?P<by>\d{1,9})",
+        ),
+        cause="the number of processes is not divisible by the product of the model parallel sizes",
+        next="change a parallel size, or the number of GPUs",
+        source="megatron/training/arguments.py, megatron/core/parallel_state.py",
+        edits=edits("tp:change", "pp:change", "cp:change", "ep:change"),
+        explain=explain.world_size,
+    ),
+    FailureKind(
+        name="pipeline-layers",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("visible by", "visible pipeline", "visible number"),
+        patterns=(
+            r"[Nn]umber of layers should be divisible by the pipeline-model-parallel size",
+            r"number of layers of the model must be divisible (?:by )?pipeline model parallel size",
+            r"number of layers per pipeline stage must be divisible (?:by )?number of layers per virtual pipeline",
+            rf"(?P<name>Number of virtual stages) {like('({value})')} must be divisible by"
+            rf" (?P<degree>pipeline parallel size) {like('({by})')}",
+        ),
+        cause="the layers cannot be cut evenly into pipeline stages",
+        next="choose pipeline and interleaving degrees whose product divides the number of layers",
+        source="megatron/training/arguments.py, torchtitan/distributed/pipeline_parallel.py, modelscope/ms-swift#5737",
+        edits=edits("pp:change", "vpp:change"),
+        explain=explain.multiple,
+    ),
+    FailureKind(
+        name="batch-size",
+        category="batch",
+        level=Level.CAUSE,
+        words=("visible by",),
+        patterns=(
+            like(
+                "global batch size ({batch}) is not divisible by micro batch size ({micro})"
+                " times data parallel size ({dp})"
+            ),
+        ),
+        cause="the global batch is not divisible by micro-batch x data parallel size",
+        next="change one of the three",
+        source="megatron/core/num_microbatches_calculator.py",
+        edits=edits("micro_batch:change", "global_batch:change", "dp:change"),
+        explain=explain.global_batch,
+    ),
+    FailureKind(
+        name="batch-mismatch",
+        category="batch",
+        level=Level.CAUSE,
+        words=("not equal to micro_batch",),
+        patterns=(
+            like(
+                "train_batch_size is not equal to micro_batch_per_gpu * gradient_acc_step * world_size"
+                "...{batch} != {micro} * {steps} * {world}"
+            ),
+        ),
+        cause="the batch sizes of the DeepSpeed configuration contradict each other",
+        next="give two of them and leave the third to DeepSpeed",
+        source="deepspeed/runtime/config.py",
+        edits=edits("gradient_accumulation:change", "micro_batch:change", "global_batch:change"),
+        explain=explain.batch_product,
+    ),
+    FailureKind(
+        name="parallel-dims",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("Invalid parallel dims",),
+        patterns=(r"Invalid parallel dims:.*!= ?WORLD_SIZE ?\(\d+\)",),
+        cause="the product of the parallel degrees is not the number of processes",
+        next="change a degree, or the number of GPUs",
+        source="torchtitan/distributed/parallel_dims.py",
+        edits=edits("dp:change", "tp:change", "pp:change", "cp:change"),
+        explain=explain.parallel_dims,
+    ),
+    FailureKind(
+        name="expert-parallel",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("xpert_parallel_degree", "xpert parallel degree"),
+        patterns=(
+            r"(?P<degree>expert[_ ]parallel[_ ]degree) ?(?:\(?(?P<by>\d{1,9})\)?)? ?must divide"
+            r" (?P<name>[a-z_ *]{1,64}?) ?\((?P<value>\d{1,9})\)",
+        ),
+        cause="the expert parallel degree does not divide the ranks it is laid over",
+        next="choose one that does",
+        source="torchtitan/distributed/parallel_dims.py",
+        edits=edits("ep:change"),
+        explain=explain.multiple,
+    ),
+    FailureKind(
+        name="not-divisible",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("visible by",),
+        patterns=(r"(?:^|: )\(?(?P<value>\d{1,12})\)? is not divisible by \(?(?P<by>\d{1,12})\)?",),
+        cause="a size is not divisible by the degree that cuts it",
+        next="find the size among heads, widths, vocabulary, sequence and batch; change the degree that cuts it",
+        source="megatron/core/utils.py",
+        edits=edits("tp:change", "cp:change", "ep:change", "micro_batch:change"),
+        explain=explain.multiple,
+    ),
+    FailureKind(
+        name="fp8-shape",
+        category="divisibility",
+        level=Level.CAUSE,
+        words=("FP8 execution requires",),
+        patterns=(like("FP8 execution requires 2D input matrices...dims=[{rows}, {columns}]"),),
+        cause="fp8 kernels need matrices whose sides are multiples of 8 and 16",
+        next="pad the sequence so that micro-batch x sequence / (tp x cp) is a multiple of 16, or use bf16",
+        source="NVIDIA-NeMo/Speech#8869",
+        edits=edits("sequence:change", "micro_batch:change", "cp:change", "precision:change"),
+        explain=explain.fp8_shape,
+    ),
+    FailureKind(
+        name="autotuning",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("No optimal DeepSpeed",),
+        patterns=(r"No optimal DeepSpeed configuration found",),
+        cause="DeepSpeed's autotuning found no configuration that ran",
+        next="read the logs of its experiments: each has its own failure",
+        source="huggingface/transformers#27830",
+        edits=edits("micro_batch:lower", "zero:raise"),
+    ),
+)
+
+PROGRAM = (
+    FailureKind(
+        name="unknown-option",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("unrecognized arg", "Unrecognized opt", "unrecognized opt"),
+        patterns=(r"error: unrecognized arguments", r"[Uu]nrecognized options?:"),
+        cause="the program does not know an option of its command line",
+        next="take the option out, or use a version that has it",
+        source="argparse, tyro",
+    ),
+    FailureKind(
+        name="missing-module",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("ModuleNotFoundError", "ImportError"),
+        patterns=(r"^(?:ModuleNotFoundError|ImportError)\b",),
+        cause="a Python package is missing, or does not fit the others",
+        next="install it in the environment of the job",
+        source="Python",
+    ),
+    FailureKind(
+        name="port-in-use",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("EADDRINUSE", "ddress already in use"),
+        patterns=(r"EADDRINUSE", r"[Aa]ddress already in use"),
+        cause="the port of the rendezvous is in use",
+        next="choose another --master-port, or end the earlier run",
+        source="torch TCPStore",
+    ),
+    FailureKind(
+        name="gpu-hardware",
+        category="unknown",
+        level=Level.CAUSE,
+        words=(
+            "ECC error",
+            "NVLink error",
+            "fallen off the bus",
+            "NVRM: Xid",
+            "CUDA error: unknown",
+            "CUDA-capable dev",
+        ),
+        patterns=(
+            r"uncorrectable (?:NVLink|ECC) error",
+            r"fallen off the bus",
+            r"NVRM: Xid .*: (?:48|63|64|74|79|94|95|119|120),",
+            r"CUDA error: (?:unknown error|CUDA-capable device\(s\) is/are busy or unavailable)",
+        ),
+        cause="a GPU or its link is faulty",
+        next="take the node out of service and run its diagnostics (dcgmi diag)",
+        source="NVIDIA's catalogue of Xid errors, CUDA runtime",
+    ),
+    FailureKind(
+        name="illegal-memory-access",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("CUDA error: an illegal", "CUDA error: device-side"),
+        patterns=(r"CUDA error: (?:an illegal (?:memory access|instruction)|device-side assert)",),
+        cause="a kernel read or wrote where it may not, or an index was out of range",
+        next="run with CUDA_LAUNCH_BLOCKING=1 to see which; token ids beyond the vocabulary are the usual reason",
+        source="CUDA runtime",
+    ),
+    FailureKind(
+        name="nan",
+        category="unknown",
+        level=Level.CAUSE,
+        words=("ound NaN in", "ound Inf in", "Unexpected result nan", "Unexpected result inf"),
+        patterns=(r"[Ff]ound (?:NaN|Inf) in local", r"Unexpected result (?:nan|inf)"),
+        cause="the loss or a gradient is NaN or infinite",
+        next="resume before it with a lower learning rate, or skip the data",
+        source="megatron/core/rerun_state_machine.py",
+    ),
+)
