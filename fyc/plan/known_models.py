@@ -11,7 +11,7 @@ _LLAMA = {"gated": True, "tied": False, "rms_norm": True, "bias": False, "head_d
 DEEPSEEK_V3 = ModelShape(
     name="DeepSeek-V3", hidden=7168, layers=61, heads=128, kv_heads=128, head_dim=128, ffn=18432, vocab=129280,
     gated=True, tied=False, rms_norm=True, bias=False,
-    experts=Experts(count=256, top_k=8, ffn=2048, shared_ffn=2048, dense_layers=3, router_bias=True),
+    experts=Experts(count=256, top_k=8, ffn=2048, shared_ffn=2048, dense_layers=3),
     latent=LatentAttention(q_rank=1536, kv_rank=512, nope_dim=128, rope_dim=64, value_dim=128),
 )  # fmt: skip
 QWEN3_30B = ModelShape(

@@ -62,6 +62,7 @@ class ModelShape(BaseModel):
     rms_norm: bool = Field(description="RMS norm (one vector) or layer norm (two).")
     bias: bool = Field(description="Whether all projections have a bias.")
     qkv_bias: bool = Field(False, description="Whether the query, key and value projections alone have one.")
+    qk_norm: int = Field(0, ge=0, description="Parameters of the norms of queries and keys of one layer.")
     positions: int = Field(0, ge=0, description="Learned positions; 0 with rotary or ALiBi.")
     experts: Experts | None = Field(None, description="Mixture of experts, if it is one.")
     latent: LatentAttention | None = Field(None, description="Latent attention, if it is used.")
@@ -122,7 +123,7 @@ class ModelShape(BaseModel):
             count += (self.heads + 2 * self.kv_heads) * self.head_dim
         if self.latent:
             count += self.latent.q_rank + self.latent.kv_rank
-        return count
+        return count + self.qk_norm
 
     @property
     def norm_parameters(self) -> int:
