@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fyc.api import convert as convert
     from fyc.errors import ArtifactError as ArtifactError
     from fyc.errors import AssetError as AssetError
+    from fyc.errors import EndpointError as EndpointError
     from fyc.errors import FycError as FycError
     from fyc.errors import InternalError as InternalError
     from fyc.errors import Interrupted as Interrupted
@@ -52,6 +53,7 @@ _HOME = {
     "AssetError": "fyc.errors",
     "Block": "fyc.passes",
     "Finding": "fyc.passes",
+    "EndpointError": "fyc.errors",
     "FycError": "fyc.errors",
     "InternalError": "fyc.errors",
     "FycModule": "fyc.passes",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fyc.artifact import Artifact
     from fyc.models import ModelSource
     from fyc.passes import Block, Pass, PassContext, PassResult
+    from fyc.plan.executor import Executor
 
 hookspec = pluggy.HookspecMarker("fyc")
 hookimpl = pluggy.HookimplMarker("fyc")
@@ -41,6 +42,16 @@ def fyc_register_model_sources(register: Callable[[ModelSource], None]) -> None:
     Args:
         register: call it with an object that keeps to `fyc.models.ModelSource`. Sources are asked in the order of
             their `priority`, highest first; the first whose `accepts(source)` is true opens the model.
+    """
+
+
+@hookspec
+def fyc_register_executors(register: Callable[[Executor], None]) -> None:
+    """Register what tries the layouts of `fyc plan` (built in: the cost model).
+
+    Args:
+        register: call it with an object that keeps to `fyc.plan.executor.Executor`. A name that another plugin
+            registered already is an error that names both (FYC-P03).
     """
 
 

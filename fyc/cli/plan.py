@@ -1,18 +1,15 @@
-"""`fyc plan`: commands about distributed training."""
+"""`fyc plan`: the command, and those below it."""
 
 from __future__ import annotations
 
 import typer
 
-from fyc.cli import plan_cost
+from fyc.cli import plan_cost, plan_diagnose, plan_make
 
-plan = typer.Typer(
-    name="plan",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Plan distributed training: what a configuration costs, how good the predictions are.",
-)
+plan = typer.Typer(name="plan", rich_markup_mode=None)
+plan_make.add_to(plan)
 plan_cost.add_to(plan)
+plan_diagnose.add_to(plan)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -33,16 +33,21 @@ class Observation:
     memory_gib: float | None = None
 
 
-def calibrate(observations: Sequence[Observation], source: str = "") -> Correction:
+def calibrate(observations: Sequence[Observation], source: str = "", *, check: bool = True) -> Correction:
     """The factors that explain the observations with the least departure from 1.
 
     The most probable factors under a normal prior on their logarithms; a measurement far off counts less (Huber).
     With no observation of a part's time, or none of memory, its factors stay 1 (0 GiB). The factors on time also stay
     1 where they do not carry over: when, each observation predicted from the others, they do not lower the error.
+
+    Args:
+        observations: steps of one cluster and stack.
+        source: what they are, for the record.
+        check: whether to see if the factors carry over; it costs as many fits as there are observations.
     """
     timed = [o for o in observations if o.seconds is not None]
     weighed = [o for o in observations if o.memory_gib is not None]
-    factors = _fit_time(timed) if timed and _carries_over(timed) else {}
+    factors = _fit_time(timed) if timed and (not check or _carries_over(timed)) else {}
     memory, constant = _fit_memory(weighed) if weighed else (1.0, 0.0)
     return Correction(**factors, memory=memory, memory_gib=constant, source=source)
 
@@ -67,19 +72,30 @@ def _error(observation: Observation, by: Correction) -> float:
 
 def _fit_time(observations: Sequence[Observation]) -> dict[str, float]:
     names = list(PRIOR)
-    cases = [
-        (o.job, Layouts.of([o.layout]), Rates.of(o.job.cluster, o.job.stack, o.job.precision)) for o in observations
-    ]
-    measured = np.log([o.seconds for o in observations if o.seconds is not None])
+    jobs = _by_job(observations)
+    measured = np.log([o.seconds for _, _, mine in jobs for o in mine if o.seconds is not None])
 
     def residuals(logs: Floats) -> Floats:
         by = Correction(**dict(zip(names, np.exp(logs).tolist(), strict=True)))
-        predicted = [float(step_time(job, layouts, rates.corrected(by)).total[0]) for job, layouts, rates in cases]
-        return np.asarray((np.log(predicted) - measured) / NOISE)
+        predicted = [step_time(mine[0].job, layouts, rates.corrected(by)).total for layouts, rates, mine in jobs]
+        return np.asarray((np.log(np.concatenate(predicted)) - measured) / NOISE)
 
     prior = np.array([PRIOR[name] for name in names])
     logs = _most_probable(residuals, np.zeros(len(names)), prior)
     return dict(zip(names, np.exp(logs).tolist(), strict=True))
+
+
+def _by_job(observations: Sequence[Observation]) -> list[tuple[Layouts, Rates, list[Observation]]]:
+    """Observations of one job together, so that one evaluation predicts them all."""
+    jobs: list[list[Observation]] = []
+    for o in observations:
+        mine = next((group for group in jobs if group[0].job is o.job), None)
+        if mine is None:
+            jobs.append([o])
+        else:
+            mine.append(o)
+    rates = [Rates.of(mine[0].job.cluster, mine[0].job.stack, mine[0].job.precision) for mine in jobs]
+    return [(Layouts.of([o.layout for o in mine]), r, mine) for mine, r in zip(jobs, rates, strict=True)]
 
 
 def _fit_memory(observations: Sequence[Observation]) -> tuple[float, float]:

@@ -109,7 +109,7 @@ class RuleReasoner:
     """Chooses by fixed rules: from the cause to the kinds of edit that mend it, in their order. Deterministic.
 
     Within a kind, the edit that the cost model expects to be fastest is taken, of equal ones the smallest step. What
-    was tried is not tried again; to become faster, nothing is taken that the cost model expects to be slower.
+    was tried is not tried again. Which edits are worth a trial at all is for the caller to say.
     """
 
     name = "rules"
@@ -118,8 +118,6 @@ class RuleReasoner:
         """See `Reasoner.choose`; never raises."""
         del role
         fresh = [i for i, edit in enumerate(options) if edit.layout.key() not in view.tried]
-        if task.goal == "faster" and (now := task.iteration_s) is not None:
-            fresh = [i for i in fresh if (then := options[i].iteration_s) is None or then < now]
         ladder = (RECOVERY if task.goal == "runnable" else RELIEF).get(task.cause, ())
         for rung in ladder:
             found = [i for i in fresh if rung.takes(options[i])]
@@ -130,7 +128,7 @@ class RuleReasoner:
         if expected and task.iteration_s is not None:
             best = min(expected, key=lambda i: _order(options[i]))
             return self._chosen(
-                task, best, f"no rule for {task.cause or 'this'} applies: {options[best].name}", options[best]
+                task, best, f"expected to be the fastest of what is left: {options[best].name}", options[best]
             )
         why = f"{_words(task)}, and none of the {len(options)} options that is new mends that"
         return Choice(None, why, task.refs, self.name)

@@ -22,7 +22,7 @@ from fyc.plan.view import SUBSCRIPTIONS, view
 
 OPTIONS = 8  # edits that a reasoner chooses from
 LEADERS = 2  # layouts far from the best one that the cost model expects most of
-MAY_ERR = 0.08  # an edit is worth a trial when it is expected to be no slower than this: the model's own error
+MAY_ERR = 0.08  # how far the cost model may be off before any trial says better
 LEARN_FROM = 2  # trials that ran before the cost model learns from them
 
 
@@ -88,7 +88,7 @@ class Coordinator:
             space = self._learned()
             options = self._options(space, base)
             if not options:
-                reason = "nothing is left to try"
+                reason = "nothing is left that may be faster"
                 break
             choice, decision = self._choose(space, base, options)
             if choice.index is None:
@@ -162,7 +162,17 @@ class Coordinator:
                 options.append(
                     Edit(base=base, layout=layout, iteration_s=one.iteration_s, peak_memory_gib=one.peak_memory_gib)
                 )
-        return sorted(options, key=lambda edit: edit.iteration_s or 0.0)
+        worth = space.expected(base).iteration_s * (1 + self._doubt(space))
+        return sorted((o for o in options if (o.iteration_s or 0.0) < worth), key=lambda edit: edit.iteration_s or 0.0)
+
+    def _doubt(self, space: Space) -> float:
+        """How much slower than the best a layout may look and still be worth a trial: twice the error of the cost model
+        on the trials so far."""
+        medians = self._medians()
+        if len(medians) < LEARN_FROM:
+            return MAY_ERR
+        errors = [abs(space.expected(layout).iteration_s / seconds - 1) for layout, seconds in medians.items()]
+        return min(MAY_ERR, 2 * max(errors))
 
     def _learned(self) -> Space:
         """The space as a cost model calibrated on the trials so far sees it."""
@@ -173,7 +183,7 @@ class Coordinator:
                 seen.append(Observation(self.space.job, layout, seconds=message.payload.iteration_s))
         if not self.learn or len(seen) < LEARN_FROM:
             return self.space
-        return self.space.learned(calibrate(seen, source="trials of this run"))
+        return self.space.learned(calibrate(seen, source="trials of this run", check=False))
 
     def _choose(self, space: Space, base: Layout, options: list[Edit]) -> tuple[Choice, Message]:
         """The strategist: ask the reasoner, or the rules where it fails."""
@@ -182,7 +192,7 @@ class Coordinator:
         cause = diagnoses[-1].payload.cause if diagnoses else ""  # type: ignore[union-attr]
         goal = "faster" if self._medians() else "runnable"
         refs = tuple(message.id for message in (*trials[-1:], *diagnoses[-1:]))
-        now = space.expected(base).iteration_s * (1 + MAY_ERR)
+        now = space.expected(base).iteration_s
         task = Task.model_validate({"goal": goal, "layout": base, "cause": cause, "refs": refs, "iteration_s": now})
         seen = view(self.pool.content, SUBSCRIPTIONS["strategist"])
         try:

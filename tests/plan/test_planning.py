@@ -1,0 +1,166 @@
+"""The folder of a plan, through the real command: what is in it, and that its report can be checked."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fyc.plan.job import Job
+from fyc.plan.messages import Report, Trial
+from fyc.plan.pool import PoolContent, replay
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "plan"
+ARGUMENTS = [
+    "--model", str(EXAMPLES / "llama-3.1-70b"), "--cluster", str(EXAMPLES / "h100x512.yaml"), "--seq", "8192",
+    "--global-batch", "512", "--backend", "megatron",
+]  # fmt: skip
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "FYC_PLAN"))}
+    command = [sys.executable, "-m", "fyc", "plan", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("plans") / "a plan"
+    done = run(*ARGUMENTS, "-o", str(place), "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["gain"] > 0
+    return place
+
+
+def test_the_plan_holds_job_best_and_frontier(folder: Path) -> None:
+    data = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    job = Job.model_validate(data["job"])
+    assert job.model.parameters == 70_553_706_496
+    best = data["best"]["layout"]
+    assert best["tp"] * best["pp"] * best["cp"] * best["dp"] == 512
+    assert data["best"]["fits"]
+    assert data["best"]["iteration_s"] <= min(e["iteration_s"] for e in data["frontier"]) * 1.001
+    assert sum(data["rejected"].values()) <= data["considered"]
+
+
+def _figures(content: PoolContent, message: str) -> list[float]:
+    payload = content[message].payload
+    if isinstance(payload, Report):
+        return list(payload.figures.values())
+    if isinstance(payload, Trial):
+        return [payload.iteration_s or 0.0]
+    return []
+
+
+def _follows(shown: str, figures: list[float]) -> bool:
+    """Whether a number as it is printed is a figure, or a ratio of two, rounded the same way."""
+    digits = len(shown.partition(".")[2])
+    candidates = [
+        *figures,
+        *(a / b for a in figures for b in figures if b),
+        *(100 * a / b for a in figures for b in figures if b),
+    ]
+    candidates += [100 * (a / b - 1) for a in figures for b in figures if b]
+    return any(f"{abs(value):.{digits}f}" == shown for value in candidates)
+
+
+def test_every_number_of_the_report_is_one_of_the_pool(folder: Path) -> None:
+    content = replay(folder / "pool.jsonl")
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    base = next(m.id for m in content.of_type("report"))
+    refs: list[str] = []
+    checked = 0
+    for line in text.splitlines():
+        found = re.findall(r"\bm\d+\b", line)
+        if line.startswith("#"):
+            refs = found
+        cited = found or refs
+        if not cited or line.startswith(("#", "| m", "|---", "| |", "| part", "**")) or "layout" in line[:3]:
+            continue
+        plain = re.sub(
+            r"\([^)]*(tp\d|pp\d)[^)]*\)|\[[^\]]*\]|`[^`]*`|is \S+ because \S+ would|in 8 of 10 cases|16-bit", "", line
+        )
+        figures = [value for ref in (*cited, base) if ref in content for value in _figures(content, ref)]
+        for shown in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", plain):
+            assert _follows(shown, figures), (shown, line)
+            checked += 1
+    assert checked > 30
+
+
+def test_every_because_is_a_counterfactual(folder: Path) -> None:
+    """Each reason names a value, and the estimate of that value says what the report says."""
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    chosen = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["best"]
+    reasons = re.findall(r"`(\w+)` is (\S+) because (\S+) would need ([\d.]+) s \(([+-][\d.]+)%", text)
+    assert len(reasons) >= 3
+    for field, value, other, seconds, slower in reasons:
+        assert str(chosen["layout"][field]) == value != other
+        assert float(seconds) / chosen["iteration_s"] - 1 == pytest.approx(float(slower) / 100, abs=1e-3)
+        assert float(seconds) > 0.999 * chosen["iteration_s"]
+
+
+def test_resume_keeps_what_was_tried(folder: Path) -> None:
+    before = len(replay(folder / "pool.jsonl").of_type("trial"))
+    done = run("resume", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"] == before
+
+
+def test_another_job_does_not_go_into_the_folder(folder: Path) -> None:
+    done = run(*ARGUMENTS[:-4], "--global-batch", "1024", "--backend", "megatron", "-o", str(folder))
+    assert done.returncode == 2
+    assert "FYC-L12" in done.stderr
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x", encoding="utf-8")
+    done = run(*ARGUMENTS, "-o", str(tmp_path))
+    assert done.returncode == 2
+    assert "FYC-L12" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_an_endpoint_that_is_down_does_not_cost_the_plan(tmp_path: Path) -> None:
+    place = tmp_path / "plan"
+    environment = {
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+        "FYC_PLAN_MODEL": "nobody",
+        "OPENAI_API_KEY": "sk-secret-key",
+    }
+    done = run(*ARGUMENTS, "-o", str(place), "--reasoner", "llm", "--trials", "3", **environment)
+    assert done.returncode == 0, done.stderr
+    report = (place / "report.md").read_text(encoding="utf-8")
+    assert "a language model failed and the rules decided instead" in report
+    assert "decisions by rules" in report
+    everything = b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
+    assert b"sk-secret-key" not in everything + done.stderr.encode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--seq", "8192"], "a plan needs --model"),
+        ([*ARGUMENTS[:-2], "--backend", "megatorn"], "did you mean `megatron`"),
+        ([*ARGUMENTS, "--precision", "fp7"], "FYC-L09"),
+        ([*ARGUMENTS, "--reasoner", "llm"], "FYC-L25"),
+        ([*ARGUMENTS, "--executor", "modle"], "did you mean `model`"),
+    ],
+)
+def test_wrong_options_are_said(arguments: list[str], word: str, tmp_path: Path) -> None:
+    done = run(*arguments, "-o", str(tmp_path / "plan"))
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert not (tmp_path / "plan" / "plan.json").exists()
+
+
+def test_a_model_that_is_too_large_exits_with_seven(tmp_path: Path) -> None:
+    cluster = tmp_path / "one.yaml"
+    cluster.write_text("gpu: a100-40gb\nnodes: 1\ngpus_per_node: 8\nnetwork_gbs: 25\n", encoding="utf-8")
+    arguments = [str(cluster) if a.endswith("h100x512.yaml") else a for a in ARGUMENTS]
+    done = run(*arguments, "-o", str(tmp_path / "plan"))
+    assert done.returncode == 7
+    assert "FYC-L08" in done.stderr
