@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to `fyc plan`."""
     app.command("estimate")(estimate_command)
     app.command("validate")(validate_command)
+    app.command("calibrate")(calibrate_command)
     app.command("gpus")(gpus_command)
 
 
@@ -91,6 +92,38 @@ def validate_command(
         print_json(result.model_dump())
     else:
         _print_validation(result)
+
+
+def calibrate_command(
+    logs: Annotated[list[Path], typer.Option("--log", help="Log of a training run; may be given several times.")],
+    plans: Annotated[
+        list[Path], typer.Option("--plan", help="The plan.json that the run of the same place among --log followed.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("calibration.json"),
+    json: Json = False,
+) -> None:
+    """Fit the cost model to runs of your own cluster."""
+    from fyc.cli.runtime import print_json
+    from fyc.plan.calibrate import calibrate
+    from fyc.plan.inputs import observe, write_correction
+
+    if len(logs) != len(plans):
+        raise typer.BadParameter(
+            f"{len(logs)} --log, but {len(plans)} --plan: each log needs the plan that it followed"
+        )
+    observations = [observe(log, plan) for log, plan in zip(logs, plans, strict=True)]
+    source = ", ".join(str(log) for log in logs)
+    correction = calibrate(observations, source=source, check=len(observations) > 2)
+    write_correction(correction, output)
+    if json:
+        print_json(correction.model_dump())
+        return
+    table = _table("part", "factor on what is predicted")
+    for name, value in correction.model_dump(exclude={"source", "memory_gib"}).items():
+        table.add_row(name, f"{value:.3f}")
+    table.add_row("memory, constant", f"{correction.memory_gib:+.2f} GiB")
+    _print(table)
+    typer.echo(f"{output}: give it to `fyc plan` and `fyc plan estimate` with --calibration")
 
 
 def gpus_command(

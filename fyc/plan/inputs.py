@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from fyc.errors import PlanError
+from fyc.plan.calibrate import Observation
 from fyc.plan.cluster import read_cluster
+from fyc.plan.cost.memory import memory_use
 from fyc.plan.cost.rates import Correction
 from fyc.plan.job import Job, Precision
-from fyc.plan.layout import Layout
+from fyc.plan.layout import Layout, Layouts
 from fyc.plan.stack import stack
 from fyc.ui.text import did_you_mean
 
@@ -63,6 +66,44 @@ def make_layout(job: Job, values: dict[str, Any]) -> Layout:
         item = error.errors()[0]
         name = "--" + "-".join(str(part) for part in item["loc"]).replace("_", "-")
         raise PlanError("FYC-L07", f"the layout is not legal: {item['msg']}", where=name) from error
+
+
+def observe(log: Path, plan: Path) -> Observation:
+    """What a training log measured of the layout of a plan.
+
+    Raises:
+        PlanError: FYC-L01 the log, FYC-L12 the plan; FYC-L10 the log holds no step after the first three.
+    """
+    from fyc.plan.diagnosis import parse_progress
+
+    try:
+        data = json.loads(plan.read_text(encoding="utf-8"))
+        job = Job.model_validate(data["job"])
+        layout = Layout.model_validate(data["best"]["layout"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PlanError("FYC-L12", "this is no plan", where=str(plan), why=why, next="`fyc plan` writes one") from error
+    progress = parse_progress(log)
+    if progress is None or progress.measured == 0:
+        why = "no throughput line after the first three steps" if progress else "no throughput lines"
+        raise PlanError(
+            "FYC-L10", "nothing can be calibrated", where=str(log), why=why, next="let the run go on longer"
+        )
+    seconds = progress.step_s
+    if seconds is None and progress.tokens_per_s_per_gpu:
+        seconds = job.tokens / progress.tokens_per_s_per_gpu / layout.world_size
+    memory = progress.peak_reserved_gib
+    if memory is not None:
+        use = memory_use(job, Layouts.of([layout]))
+        memory += float((use.device - use.reserved)[0])
+    return Observation(job, layout, seconds=seconds, memory_gib=memory)
+
+
+def write_correction(correction: Correction, path: Path) -> None:
+    """Write a calibration, by rename."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(correction.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_correction(path: Path | None) -> Correction | None:

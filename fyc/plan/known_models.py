@@ -16,15 +16,15 @@ DEEPSEEK_V3 = ModelShape(
 )  # fmt: skip
 QWEN3_30B = ModelShape(
     name="Qwen3-30B-A3B", hidden=2048, layers=48, heads=32, kv_heads=4, ffn=6144, vocab=151936,
-    experts=Experts(count=128, top_k=8, ffn=768), **_LLAMA,
+    qk_norm=256, experts=Experts(count=128, top_k=8, ffn=768), **_LLAMA,
 )  # fmt: skip
 QWEN3_235B = ModelShape(
     name="Qwen3-235B-A22B", hidden=4096, layers=94, heads=64, kv_heads=4, ffn=12288, vocab=151936,
-    experts=Experts(count=128, top_k=8, ffn=1536), **_LLAMA,
+    qk_norm=256, experts=Experts(count=128, top_k=8, ffn=1536), **_LLAMA,
 )  # fmt: skip
 GPT_OSS_120B = ModelShape(
     name="gpt-oss-120b", hidden=2880, layers=36, heads=64, kv_heads=8, ffn=2880, vocab=201088, window=128,
-    windowed_layers=18, experts=Experts(count=128, top_k=4, ffn=2880, router_bias=True),
+    windowed_layers=18, sinks=True, experts=Experts(count=128, top_k=4, ffn=2880, router_bias=True),
     **{**_LLAMA, "head_dim": 64, "bias": True},
 )  # fmt: skip
 GPT_OSS_20B = GPT_OSS_120B.model_copy(
@@ -36,7 +36,7 @@ MIXTRAL_8X7B = ModelShape(
     experts=Experts(count=8, top_k=2, ffn=14336), **_LLAMA,
 )  # fmt: skip
 MIXTRAL_8X22B = ModelShape(
-    name="Mixtral-8x22B", hidden=6144, layers=56, heads=48, kv_heads=8, ffn=16384, vocab=32768,
+    name="Mixtral-8x22B", hidden=6144, layers=56, heads=48, kv_heads=8, ffn=16384, vocab=32000,
     experts=Experts(count=8, top_k=2, ffn=16384), **_LLAMA,
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ class Experts(BaseModel):
     shared_ffn: int = Field(0, ge=0, description="Inner width of the experts every token visits, together.")
     dense_layers: int = Field(0, ge=0, description="Layers whose MLP is dense, of width `ffn` of the model.")
     router_bias: bool = Field(False, description="Whether the router has a bias for each expert.")
+    shared_gate: bool = Field(False, description="Whether a learned gate weighs the shared experts.")
 
 
 class LatentAttention(BaseModel):
@@ -61,8 +62,14 @@ class ModelShape(BaseModel):
     tied: bool = Field(description="Whether the embedding and the head are one matrix.")
     rms_norm: bool = Field(description="RMS norm (one vector) or layer norm (two).")
     bias: bool = Field(description="Whether all projections have a bias.")
-    qkv_bias: bool = Field(False, description="Whether the query, key and value projections alone have one.")
+    qkv_bias: bool = Field(False, description="Whether the query, key and value projections have one all the same.")
+    output_bias: bool = Field(False, description="Whether the output projection of attention has.")
+    mlp_bias: bool = Field(False, description="Whether the projections of the MLPs have.")
+    head_bias: bool = Field(False, description="Whether the language model head has a bias.")
+    norms: int = Field(2, ge=0, description="Norms of one layer, those of queries and keys not counted.")
+    outer_norms: int = Field(1, ge=0, description="Norms outside the layers: the last one, one after the embedding.")
     qk_norm: int = Field(0, ge=0, description="Parameters of the norms of queries and keys of one layer.")
+    sinks: bool = Field(False, description="Whether each query head has a learned attention sink.")
     positions: int = Field(0, ge=0, description="Learned positions; 0 with rotary or ALiBi.")
     experts: Experts | None = Field(None, description="Mixture of experts, if it is one.")
     latent: LatentAttention | None = Field(None, description="Latent attention, if it is used.")
@@ -121,24 +128,36 @@ class ModelShape(BaseModel):
         count = _size(self.attention_projections(), self.bias)
         if self.qkv_bias and not self.bias:
             count += (self.heads + 2 * self.kv_heads) * self.head_dim
+        if self.output_bias and not self.bias:
+            count += self.hidden
         if self.latent:
             count += self.latent.q_rank + self.latent.kv_rank
-        return count + self.qk_norm
+        return count + self.qk_norm + (self.heads if self.sinks else 0)
 
     @property
     def norm_parameters(self) -> int:
-        """Parameters of the two norms of one layer."""
-        return 2 * self.hidden * (1 if self.rms_norm else 2)
+        """Parameters of the norms of one layer."""
+        return self.norms * self._norm
+
+    @property
+    def _norm(self) -> int:
+        return self.hidden * (1 if self.rms_norm else 2)
+
+    @property
+    def _mlp_bias(self) -> bool:
+        return self.bias or self.mlp_bias
 
     @property
     def dense_mlp_parameters(self) -> int:
         """Parameters of one dense MLP."""
-        return _size(self.mlp_projections(self.ffn), self.bias)
+        return _size(self.mlp_projections(self.ffn), self._mlp_bias)
 
     @property
     def expert_parameters(self) -> int:
         """Parameters of all routed experts of one layer."""
-        return self.experts.count * _size(self.mlp_projections(self.experts.ffn), self.bias) if self.experts else 0
+        if self.experts is None:
+            return 0
+        return self.experts.count * _size(self.mlp_projections(self.experts.ffn), self._mlp_bias)
 
     @property
     def shared_parameters(self) -> int:
@@ -146,8 +165,10 @@ class ModelShape(BaseModel):
         if self.experts is None:
             return 0
         router = self.experts.count * (self.hidden + self.experts.router_bias)
-        shared = _size(self.mlp_projections(self.experts.shared_ffn), self.bias) if self.experts.shared_ffn else 0
-        return router + shared
+        gate = self.hidden if self.experts.shared_gate else 0
+        if not self.experts.shared_ffn:
+            return router + gate
+        return router + gate + _size(self.mlp_projections(self.experts.shared_ffn), self._mlp_bias)
 
     @property
     def embedding_parameters(self) -> int:
@@ -170,7 +191,8 @@ class ModelShape(BaseModel):
     def formula_parameters(self) -> int:
         """All parameters as the dimensions give them, without multi-token prediction."""
         ends = self.embedding_parameters * (1 if self.tied else 2) + self.positions * self.hidden
-        return self.layer_parameters + ends + self.hidden * (1 if self.rms_norm else 2)
+        ends += self.vocab if self.head_bias else 0
+        return self.layer_parameters + ends + self.outer_norms * self._norm
 
     @property
     def active_parameters(self) -> int:

@@ -150,10 +150,8 @@ def _layer(layer: nn.Module, hidden: int, heads: int) -> Layer:
     for name, child in layer.named_children():
         if _is_norm(name, child, hidden):
             norms.append(child)
-        elif "attn" in name or "attention" in name:
-            attention[name] = child
         elif any(True for _ in child.parameters()):
-            rest[name] = child
+            (attention if "attn" in name or "attention" in name else rest)[name] = child
     if len(attention) != 1:
         names = ", ".join(attention) or ", ".join(rest) or "nothing"
         raise UnknownStructureError(f"a layer needs one attention module, this one has {names}")
