@@ -106,6 +106,7 @@ def calibrate_command(
     from fyc.cli.runtime import print_json
     from fyc.plan.calibrate import calibrate
     from fyc.plan.inputs import observe, write_correction
+    from fyc.ui.tables import show_table
 
     if len(logs) != len(plans):
         raise typer.BadParameter(
@@ -118,11 +119,9 @@ def calibrate_command(
     if json:
         print_json(correction.model_dump())
         return
-    table = _table("part", "factor on what is predicted")
-    for name, value in correction.model_dump(exclude={"source", "memory_gib"}).items():
-        table.add_row(name, f"{value:.3f}")
-    table.add_row("memory, constant", f"{correction.memory_gib:+.2f} GiB")
-    _print(table)
+    factors = correction.model_dump(exclude={"source", "memory_gib"}).items()
+    rows = [*((name, f"{value:.3f}") for name, value in factors), ("constant", f"{correction.memory_gib:+.2f} GiB")]
+    show_table(("part", "factor on what is predicted"), rows)
     typer.echo(f"{output}: give it to `fyc plan` and `fyc plan estimate` with --calibration")
 
 
@@ -133,6 +132,7 @@ def gpus_command(
     """GPU types and the source of their constants."""
     from fyc.cli.runtime import print_json
     from fyc.plan.hardware import gpu, gpu_names
+    from fyc.ui.tables import show_table
 
     if name is None:
         if json:
@@ -144,10 +144,8 @@ def gpus_command(
     if json:
         print_json(found)
         return
-    table = _table("constant", "value", "source")
-    for key, value in _flat(found):
-        table.add_row(key, f"{value['value']:g}", str(value["source"]))
-    _print(table)
+    rows = [(key, f"{value['value']:g}", str(value["source"])) for key, value in _flat(found)]
+    show_table(("constant", "value", "source"), rows)
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
@@ -161,41 +159,46 @@ def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, A
 
 
 def _print_estimate(job: Job, one: Estimate) -> None:
-    table = _table("", "", title=f"{job.model.name}: {one.layout}")
-    spread = f"{one.iteration_low_s:.2f} to {one.iteration_high_s:.2f} s in 8 of 10 cases"
+    from fyc.ui.tables import show_pairs, show_table
+
     verdict = "fits" if one.fits else "does not fit"
     limit = job.cluster.gpu.memory_gib.value
-    table.add_row("step", f"{one.iteration_s:.2f} s ({spread})")
-    table.add_row("throughput", f"{one.tokens_per_s_per_gpu:,.0f} tokens/s on a GPU")
-    table.add_row("model FLOPs", f"{one.tflops_per_gpu:.0f} TFLOP/s on a GPU, {one.mfu:.1%} of the 16-bit peak")
-    table.add_row("memory", f"{one.peak_memory_gib:.1f} of {limit:.1f} GiB: {verdict}")
-    _print(table)
-    parts = _table("time by cause", "s", "share", "memory by cause", "GiB")
+    pairs = {
+        "step": f"{one.iteration_s:.2f} s, in 8 of 10 cases {one.iteration_low_s:.2f} to {one.iteration_high_s:.2f} s",
+        "throughput": f"{one.tokens_per_s_per_gpu:,.0f} tokens/s on a GPU",
+        "model FLOPs": f"{one.tflops_per_gpu:.0f} TFLOP/s on a GPU, {one.mfu:.1%} of the 16-bit peak",
+        "memory": f"{one.peak_memory_gib:.1f} of {limit:.1f} GiB: {verdict}",
+    }
+    show_pairs(pairs, title=f"{job.model.name}: {one.layout}")
     times = sorted(((v, k) for k, v in one.time_s.items() if v > 0.001 * one.iteration_s), reverse=True)
     sizes = sorted(((v, k) for k, v in one.memory_gib.items() if v > 0.01), reverse=True)
-    for i in range(max(len(times), len(sizes))):
-        left = (
-            (times[i][1], f"{times[i][0]:.3f}", f"{times[i][0] / one.iteration_s:.1%}") if i < len(times) else ("",) * 3
-        )
-        right = (sizes[i][1], f"{sizes[i][0]:.1f}") if i < len(sizes) else ("",) * 2
-        parts.add_row(*left, *right)
-    _print(parts)
+    typer.echo()
+    show_table(("time", "s", "share"), [(k, f"{v:.3f}", f"{v / one.iteration_s:.1%}") for v, k in times])
+    typer.echo()
+    show_table(("memory", "GiB"), [(k, f"{v:.1f}") for v, k in sizes])
 
 
 def _print_validation(result: Validation) -> None:
-    table = _table("set", "kind", "rows", "mean error", "median", "bias", "rank", "in 80 %", "constant MFU")
-    for score in result.scores:
-        table.add_row(
-            score.name, score.kind, str(score.rows), f"{score.mape:.1%}", f"{score.median:.1%}", f"{score.bias:+.1%}",
-            _share(score.spearman, "{:.2f}"), _share(score.inside, "{:.0%}"), _share(score.constant_mfu, "{:.1%}"),
-        )  # fmt: skip
-    _print(table)
+    from fyc.ui.tables import show_table
+
+    columns = ("set", "", "rows", "error", "median", "bias", "rank", "in 80 %", "constant MFU")
+    show_table(
+        columns,
+        [
+            (
+                score.name, score.kind, score.rows, f"{score.mape:.1%}", f"{score.median:.1%}", f"{score.bias:+.1%}",
+                _share(score.spearman, "{:.2f}"), _share(score.inside, "{:.0%}"), _share(score.constant_mfu, "{:.1%}"),
+            )
+            for score in result.scores
+        ],
+    )  # fmt: skip
     if result.regrets:
-        regrets = _table("choosing by prediction", "groups", "best one chosen", "mean loss", "worst")
-        for r in result.regrets:
-            regrets.add_row(r.name, str(r.groups), str(r.exact), f"{r.mean:.2%}", f"{r.worst:.1%}")
-        _print(regrets)
-    typer.echo(f"{result.predicted} of {result.rows} rows predicted")
+        typer.echo()
+        show_table(
+            ("choosing by prediction", "groups", "best one chosen", "mean loss", "worst"),
+            [(r.name, r.groups, r.exact, f"{r.mean:.2%}", f"{r.worst:.1%}") for r in result.regrets],
+        )
+    typer.echo(f"\n{result.predicted} of {result.rows} rows predicted")
     for reason, count in result.skipped.items():
         typer.echo(f"  {count} not: {reason}")
     typer.echo(f"{result.oom_called_feasible} of {result.oom_rows} rows that ran out of memory are called feasible")
@@ -203,20 +206,3 @@ def _print_validation(result: Validation) -> None:
 
 def _share(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
-
-
-def _table(*columns: str, title: str | None = None) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
-    numbers = {"s", "share", "GiB", "rows", "value", "mean error", "median", "bias", "rank", "in 80 %", "constant MFU"}
-    for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
-    return table
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console(width=None).print(table)
