@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # model without a word; it must then be there.
 DIMENSIONS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
-    "vocab_size", "word_embed_proj_dim", "num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok",
+    "ffn_dim", "vocab_size", "word_embed_proj_dim", "num_experts", "num_local_experts", "n_routed_experts",
+    "num_experts_per_tok",
     "moe_intermediate_size", "shared_expert_intermediate_size", "n_shared_experts", "first_k_dense_replace",
     "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "intermediate_size_mlp",
 )  # fmt: skip
@@ -61,18 +62,19 @@ def read_model(source: str | Path, *, offline: bool = False) -> ModelShape:
     with _quiet():
         config = _config(raw, where)
         shape = _shape(config, _name(str(source), path), where)
-    if shape.positions and not any(name in raw for name in ("max_position_embeddings", "n_positions", "n_ctx")):
-        raise _missing(
-            {_spellings("max_position_embeddings", type(config))[0]: shape.positions}, config.model_type, where
-        )
+    if shape.positions:
+        _check_positions(raw, config, where)
     return shape
 
 
 def _find(source: str, offline: bool) -> Path:
     """The configuration file, downloaded if the source is a hub id."""
-    path = Path(source)
-    if path.is_file():
-        return path
+    path = Path(source or "no name")
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:  # a name that is too long
+        raise _unreadable("the configuration cannot be read", f"{source[:80]}...", error.strerror or "") from error
     if path.is_dir():
         if (path / "config.json").is_file():
             return path / "config.json"
@@ -125,8 +127,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _config(raw: Mapping[str, Any], where: str) -> Any:
     """The configuration as transformers understands it, for a model that a plan can be made of."""
-    kind = raw.get("model_type")
-    cls = _config_class(raw, kind, where)
+    cls = _config_class(raw, raw.get("model_type"), where)
+    kind = str(raw["model_type"])
     if isinstance(raw.get("text_config"), dict):
         advice = "save what stands under its key `text_config` as a config.json of its own, and give that"
         raise _unreadable(f"{kind} is a multimodal model", f"{where}, key text_config", _DECODER_ONLY, advice)
@@ -191,6 +193,13 @@ def _check_dimensions(raw: Mapping[str, Any], cls: Any, where: str) -> None:
             raise _unreadable(f"`{found}` is {value}, more than {MOST_LAYERS}", f"{where}, key {found}")
     if absent:
         raise _missing(absent, cls.model_type, where)
+
+
+def _check_positions(raw: Mapping[str, Any], config: Any, where: str) -> None:
+    """Where positions are learned, their number is stated."""
+    spellings = _spellings("max_position_embeddings", type(config))
+    if not any(name in raw for name in spellings):
+        raise _missing({spellings[0]: getattr(config, spellings[0], 0)}, config.model_type, where)
 
 
 def _spellings(name: str, cls: Any) -> tuple[str, ...]:

@@ -146,7 +146,9 @@ def _layer_list(model: nn.Module) -> nn.ModuleList:
 
 
 def _layer(layer: nn.Module, hidden: int, heads: int) -> Layer:
-    norms, attention, rest = [], {}, {}
+    norms: list[nn.Module] = []
+    attention: dict[str, nn.Module] = {}
+    rest: dict[str, nn.Module] = {}
     for name, child in layer.named_children():
         if _is_norm(name, child, hidden):
             norms.append(child)
@@ -235,7 +237,7 @@ def _mlp_or_mixture(parts: dict[str, nn.Module], hidden: int) -> Mlp | Mixture:
     if not routed:
         return _mlp(matrices.values(), hidden)
     shared = {name: m for name, m in matrices.items() if "shared" in name}
-    gates = [name for name, m in shared.items() if m.outputs == 1]
+    gates = [name for name, m in shared.items() if m.outputs == 1 and name.endswith("_gate")]
     inner = _mlp([m for name, m in shared.items() if name not in gates], hidden).ffn if shared else 0
     router = {name: p for name, p in tensors.items() if name not in routed and "shared" not in name}
     count, expert = _experts(routed, hidden)
