@@ -54,12 +54,12 @@ def violations(job: Job, layout: Layout) -> list[str]:
         ranks = layout.dp * layout.cp * layout.tp
         rule(ranks % layout.ep == 0, f"ep {layout.ep} does not divide the {ranks} ranks of a stage")
     step = layout.micro_batch * layout.dp
-    valid = [b for b in divisors(job.global_batch) if b % layout.dp == 0]
-    fits = _list([b // layout.dp for b in valid]) if valid else f"none, since dp {layout.dp} does not divide the batch"
+    valid = [b // layout.dp for b in divisors(job.global_batch) if b % layout.dp == 0]
+    below = max(job.global_batch // layout.dp, 1) * layout.dp
+    advice = f"valid micro-batches are {_list(valid)}" if valid else f"valid batches are {below}, {below + layout.dp}"
     rule(
         job.global_batch % step == 0,
-        f"micro-batch {layout.micro_batch} times dp {layout.dp} does not divide the batch {job.global_batch}: "
-        f"valid micro-batches are {fits}",
+        f"micro-batch {layout.micro_batch} times dp {layout.dp} does not divide the batch {job.global_batch}: {advice}",
     )
     if layout.vpp > 1 and job.global_batch % step == 0:
         rule(job.global_batch // step % layout.pp == 0, "interleaving needs micro-batches in multiples of pp")

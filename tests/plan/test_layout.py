@@ -66,6 +66,11 @@ def test_each_rule_names_what_would_do(job_70b: Job, change: dict[str, int], wor
         check(job_70b, layout)
 
 
+def test_a_batch_that_dp_does_not_divide_gets_its_neighbours() -> None:
+    found = violations(make_job(nodes=4, batch=500), Layout(dp=32, zero=1))
+    assert any("valid batches are 480, 512" in text for text in found)
+
+
 def test_limits_are_kept(job_70b: Job) -> None:
     found = legal_layouts(job_70b, Limits(tp=(4,), pp=(4,), recompute=("full",), zero=(1,)))
     assert found
