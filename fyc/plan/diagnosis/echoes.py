@@ -14,7 +14,7 @@ _WAITED = (
         name="nccl-timeout",
         category="hang",
         level=Level.WAITED,
-        words=("Watchdog caught", "timed out in blocking wait"),
+        words=("Watchdog caught", "d out in blocking wait"),
         patterns=(
             r"WorkNCCL\(SeqNum=(?P<seq_num>\d{1,15}), OpType=(?P<operation>\w{1,40}),.*?"
             r"Timeout\(ms\)=(?P<timeout_ms>\d{1,15})\)(?: ran for (?P<ran_ms>\d{1,15}) milliseconds)?",
@@ -34,9 +34,9 @@ _WAITED = (
         words=(
             "ncclRemoteError",
             "ncclSystemError",
-            "NCCL error in",
+            "L error in",
             "Got completion",
-            "NCCL WARN",
+            "L WARN",
             "remote process exited",
         ),
         patterns=(
@@ -54,7 +54,7 @@ _WAITED = (
         name="nccl-error",
         category="unknown",
         level=Level.WAITED,
-        words=("NCCL error in", "ncclInternalError", "ncclUnhandledCudaError", "ncclInvalidUsage"),
+        words=("L error in", "ncclInternalError", "ncclUnhandledCudaError", "ncclInvalidUsage"),
         patterns=(r"NCCL error in", r"nccl(?:InternalError|UnhandledCudaError|InvalidUsage)\b"),
         cause="NCCL failed inside a collective",
         next="run with NCCL_DEBUG=INFO: its line `Last error` names the call",
@@ -114,7 +114,7 @@ _WAITED = (
         name="nccl-abort",
         category="hang",
         level=Level.ENDED,
-        words=("NCCL operations have failed", "entire process down", "watchdog thread"),
+        words=("L operations have failed", "entire process down", "watchdog thread"),
         patterns=(
             r"Some NCCL operations have failed",
             r"taking the entire process down",

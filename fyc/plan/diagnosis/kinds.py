@@ -29,7 +29,7 @@ class FailureKind:
         name: stable name.
         category: the coarse sort that the planner's rules know.
         level: how much it says about the cause.
-        words: one of them stands in each of its lines; each starts with a letter that is rare in logs, for speed.
+        words: one of them stands in each of its lines; see `WordFinder` for how they should begin.
         patterns: regular expressions, one of which the line without its prefixes matches; groups go to `explain`.
         cause, next: what happened and what to do, in words that hold for all its messages.
         edits: what may be changed, in the order to try it.

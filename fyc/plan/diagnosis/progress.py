@@ -38,9 +38,9 @@ _DONE = re.compile(
     r"Training completed|\[after training is done\]|exiting program at iteration|Process \d+ exits successfully"
 )
 
-#: What the reader looks for; each begins with a letter that is rare in logs, so that the search is fast.
+#: What the reader looks for; see `WordFinder` for how they begin.
 PROGRESS_WORDS = (
-    b"per iteration (", b"iter time (s): ", b"SamplesPerSec=", b"GiB(", b"max reserved: ", b"Max_MA ",
+    b"n (ms): ", b"n (s): ", b"me (s): ", b"SamplesPerSec=", b"GiB(", b"max reserved: ", b"Max_MA ",
     b"_length ..", b"_size ..", b"Trainer is initialized", b"Training completed", b"[after training is done]",
     b"exiting program at", b"exits successfully",
 )  # fmt: skip

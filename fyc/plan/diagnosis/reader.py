@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 from fyc.errors import PlanError
 from fyc.plan.diagnosis.lines import printable
+from fyc.plan.diagnosis.words import WordFinder
 
 _CHUNK = 4 << 20
 _LONGEST = 8 << 20  # a line without an end is cut here
 _CONTEXT = 16 << 10  # what can be looked back at
 _BEFORE, _AFTER = 2048, 4096  # of a long line, what is read around a word
 _SAMPLE = 64 << 10
-_LONGEST_WORD = 64
 _GZIP = b"\x1f\x8b"
 _MAGIC = {
     b"PK\x03\x04": "a zip archive or a torch checkpoint", b"GGUF": "a GGUF file", b"\x7fELF": "a program",
@@ -73,21 +73,17 @@ class LogReader:
         self.path = path
         self.lines = 0
         self.gap = 0
-        self._failures = set(failures)
-        self._progress = set(progress)
+        self._progress = frozenset(progress)
         self._progress_lines = 0
-        self._compile()
-
-    def _compile(self) -> None:
-        self._rare = _any_of(self._failures)
-        self._all = _any_of(self._failures | self._progress)
+        self._finder = WordFinder(self._progress.union(failures))
 
     def forget(self, word: bytes) -> None:
-        """Stop looking for a failure word, one that too many harmless lines hold."""
-        self._failures.discard(word)
-        self._compile()
+        """Stop looking for a word, one that too many harmless lines hold."""
+        self._finder = WordFinder(self._finder.words - {word})
 
     def __iter__(self) -> Iterator[Line]:
+        if self.path.exists() and not self.path.is_file():
+            raise _no_log(self.path, "it is no regular file")
         try:
             with self.path.open("rb") as file:
                 tail = b"\n"
@@ -101,8 +97,6 @@ class LogReader:
             raise _no_log(self.path, f"the gzip file is damaged: {error}") from error
 
     def _checked(self, file: BinaryIO) -> Iterator[bytes]:
-        if not self.path.is_file():
-            raise _no_log(self.path, "it is no regular file")
         compressed = file.read(2) == _GZIP
         file.seek(0)
         chunks = _unpacked(file) if compressed else iter(lambda: file.read(_CHUNK), b"")
@@ -113,44 +107,48 @@ class LogReader:
         yield first
         yield from chunks
 
-    def _lines_of(self, block: bytes, position: int) -> Iterator[Line]:
-        counted = position
-        end = len(block)
-        skip_to = position  # up to here, progress lines are passed over
-        while position < end:
-            match = self._rare.search(block, position, skip_to + _LONGEST_WORD) if position < skip_to else None
-            match = match or self._all.search(block, max(position, skip_to))
-            if match is None:
-                break
-            begin = block.rfind(b"\n", 0, match.start()) + 1
-            stop = block.find(b"\n", match.end())
-            stop = end if stop < 0 else stop
-            self.lines += block.count(b"\n", counted, begin)
-            counted = max(counted, begin)
-            yield Line(self.lines + 1, match[0], _text(block, begin, stop, match), block, begin)
-            if match[0] in self._progress:
-                position = match.end()
+    def _lines_of(self, block: bytes, begin: int) -> Iterator[Line]:
+        """The lines of a block that hold a word, from `begin` on; what stands before it is there to look back at."""
+        counted = next_failure = next_progress = begin
+        for position in self._finder.places(block, begin):
+            if position < next_failure and position < next_progress:
+                continue
+            word = self._finder.word_at(block, position)
+            is_progress = word in self._progress
+            if word is None or position < (next_progress if is_progress else next_failure):
+                continue
+            start = block.rfind(b"\n", 0, position) + 1
+            stop = block.find(b"\n", position)
+            stop = len(block) if stop < 0 else stop
+            if start > counted:
+                self.lines += block.count(b"\n", counted, start)
+                counted = start
+            low, high = _span(block, start, stop, position)
+            yield Line(self.lines + 1, word, _text(block, start, low, high), block, start)
+            next_progress = stop
+            if is_progress:
                 self._progress_lines += 1
-                skip_to = stop + (_PROGRESS_GAP if self._progress_lines > _ALL_PROGRESS else 0)
+                next_progress += _PROGRESS_GAP if self._progress_lines > _ALL_PROGRESS else 0
             else:
-                position = (stop if stop - begin <= _AFTER else match.end()) + self.gap
+                next_failure = high + self.gap
+                next_progress = max(next_progress, next_failure if self.gap else 0)
         self.lines += block.count(b"\n", counted)
 
 
-def _any_of(words: Iterable[bytes]) -> re.Pattern[bytes]:
-    """One pattern for all words, the longer of two that begin alike first; without words it finds nothing."""
-    return re.compile(b"|".join(map(re.escape, sorted(words, key=lambda word: (-len(word), word)))) or b"(?!)")
+def _span(block: bytes, start: int, stop: int, position: int) -> tuple[int, int]:
+    """What is read of a line: of a very long one, or one that a progress bar rewrote, the part around the word."""
+    low, high = max(start, position - _BEFORE), min(stop, position + _AFTER)
+    low = max(low, block.rfind(b"\r", low, position) + 1)
+    turn = block.find(b"\r", position, high)
+    return low, high if turn < 0 else turn
 
 
-def _text(block: bytes, begin: int, stop: int, match: re.Match[bytes]) -> str:
-    """The line; of a very long one, or one that a progress bar rewrote, the part with the word."""
-    low, high = max(begin, match.start() - _BEFORE), min(stop, match.end() + _AFTER)
-    low = max(low, block.rfind(b"\r", low, match.start()) + 1)
-    turn = block.find(b"\r", match.end(), high)
-    part = block[low : high if turn < 0 else turn]
-    if low == begin or _HEAD.match(part):
+def _text(block: bytes, start: int, low: int, high: int) -> str:
+    """A part of a line, with what the line says about its writer."""
+    part = block[low:high]
+    if low == start or _HEAD.match(part):
         return printable(part)
-    head = _HEAD.match(block, begin, min(begin + 64, low))
+    head = _HEAD.match(block, start, min(start + 64, low))
     return printable((head[0] if head else b"") + part)
 
 
