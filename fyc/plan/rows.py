@@ -80,6 +80,7 @@ class Source(BaseModel):
     network_share: float | None = Field(None, gt=0, le=1, description="Share of it that a large collective reaches.")
     gpus_per_node: int | None = Field(None, ge=1, description="GPUs of a machine; by default what is customary.")
     zero: Literal[0, 1, 2, 3] = Field(0, description="What is sharded, where rows do not state it.")
+    vpp: int | None = Field(None, ge=1, description="Model chunks of a pipeline rank, where rows do not state them.")
     vocab: int | None = Field(None, ge=1, description="Vocabulary, where rows do not state it.")
     gated: bool | None = Field(None, description="Whether MLPs are gated; by default the model's name says it.")
 
@@ -228,7 +229,7 @@ def _layout(row: Row, source: Source, model: ModelShape, assumed: list[str]) -> 
     micro = row.whole("mbs")
     if micro is None:
         assumed.append("micro-batch of 1")
-    vpp = row.whole("vpp")
+    vpp = row.whole("vpp") or (source.vpp if (degrees["pp"] or 1) > 1 else None)
     if vpp is None and (degrees["pp"] or 1) > 1:
         assumed.append("no interleaving")
     recompute = _RECOMPUTE.get(row.recompute)
