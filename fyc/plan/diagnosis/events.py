@@ -22,7 +22,7 @@ REPORT_WORDS = (b"(local_rank: ", b"Root Cause (first")
 _REPORT_RANK = re.compile(r"^\s*rank\s*:\s*(\d{1,7}) \(local_rank: (\d{1,7})\)")
 _LOCAL_RANK = re.compile(r"\blocal_rank: (\d{1,7})\b")
 _TASK = re.compile(r"srun: error: .*?: tasks? (\d{1,7})")
-_PID = re.compile(r"\(pid: (\d{1,10})\)|\bpid=(\d{1,10})")
+_PID = re.compile(r"(?:\(pid: |received by PID )(\d{1,10})\b")
 _FRAME = re.compile(r'^\s*File ".*", line \d+, in ')
 
 
@@ -163,10 +163,10 @@ class EventLog:
         match = _PID.search(text)
         if match is None:
             return False
-        before = self._pids.get((event.kind.name, match[0]))
+        before = self._pids.get((event.kind.name, match[1]))
         if before is None:
             if len(self._pids) < 4096:
-                self._pids[event.kind.name, match[0]] = event
+                self._pids[event.kind.name, match[1]] = event
             return False
         if before.rank_kind != "global" and event.rank_kind == "global":
             log = self.kinds[event.kind.name]

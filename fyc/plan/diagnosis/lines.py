@@ -9,11 +9,7 @@ from datetime import UTC, datetime
 from fyc.plan.diagnosis.report import RankKind
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-#: Controls, and the invisible characters that reorder or hide text: bidirectional marks, zero widths, tags.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
-)
+_BLANKS = dict.fromkeys("\t\u00a0\u2002\u2003\u2009\u202f\u3000", " ")
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T_](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?")
 _PREFIX = re.compile(
     r"""\s*(?:
@@ -46,11 +42,16 @@ class Place:
 
 
 def printable(raw: bytes) -> str:
-    """Text without colours, control characters and invisible characters; invalid UTF-8 becomes U+FFFD."""
+    """Text without colours, control characters and invisible ones, which reorder or hide text.
+
+    Invalid UTF-8 becomes U+FFFD, tabs and wide blanks become a blank.
+    """
     text = raw.decode("utf-8", "replace")
     if "\x1b" in text:
         text = _ANSI.sub("", text)
-    return _UNPRINTABLE.sub("", text.replace("\t", " ").rstrip())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _BLANKS.get(char, "") for char in text)
+    return text.rstrip()
 
 
 def read_prefix(text: str) -> tuple[Place, str]:
