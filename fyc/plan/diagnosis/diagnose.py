@@ -17,7 +17,8 @@ from fyc.plan.diagnosis.report import Diagnosis, Edit, Evidence, Finding, Role
 
 _MOST = 10_000  # lines of one word that report nothing, and events, before the reader takes longer strides
 _STRIDE = 64 << 10
-_GOT_OVER = 3  # steps after a failure that show that the run went on
+_GOT_OVER = 3  # steps after a failure that show that the run went on, where nothing speaks against it
+_GOT_OVER_SURELY = 100  # more than what waits in a buffer of stdout while stderr already shows the failure
 _MOST_EVIDENCE = 8
 
 #: What a process may say while it shuts down after a run that came to its end.
@@ -29,8 +30,8 @@ def diagnose(path: Path | str) -> Diagnosis:
 
     A message that names a cause (no memory, sizes that do not divide) always wins over one that notices that another
     rank is gone (NCCL, gloo, the launcher), whichever stands first. Among messages that say equally much the earliest
-    counts: by their times if all have one, else by their order in the log. Failures after which three more steps were
-    logged are no cause.
+    counts: by their times if all have one, else by their order in the log. Failures that the run got over, by a restart
+    or because the program caught them, are no cause.
 
     Args:
         path: what the job wrote to stdout and stderr, of one rank or of many; gzip is unpacked on the way.
@@ -76,10 +77,15 @@ def _is_harmless(event: Event, progress: ProgressTracker) -> bool:
     """Whether the run went on after it, or had come to its end before."""
     if event.ended and progress.done and event.kind.name in _SHUTDOWN:
         return True
-    if progress.steps - event.steps < _GOT_OVER:
+    later = progress.steps - event.steps
+    if later < _GOT_OVER:
         return False
-    # Logs of several machines in one file: steps that stand further down may have been made earlier.
-    return event.time is None or progress.last_time is None or progress.last_time > event.time
+    if event.time is not None and progress.last_time is not None:
+        if progress.last_time <= event.time:
+            return False  # logs of several machines in one file: these steps were made before
+        if event.own_time:
+            return True
+    return progress.is_complete or progress.starts > max(event.starts, 1) or later >= _GOT_OVER_SURELY
 
 
 def _first(events: Sequence[Event]) -> Event | None:
@@ -89,10 +95,19 @@ def _first(events: Sequence[Event]) -> Event | None:
     level = max(event.kind.level for event in events)
     best = [event for event in events if event.kind.level == level]
     timed = all(event.time is not None for event in best)
+    if level == Level.WAITED and (silent := _silent(events)) is not None:
+        return silent
     if level <= Level.KILLED:
         # torchrun's report lists the other failures before the first one.
         return min(best, key=lambda event: (int(event.time or 0) if timed else 0, not event.is_root, event.line))
     return min(best, key=lambda event: (int(event.time or 0) if timed else 0, event.line))
+
+
+def _silent(events: Sequence[Event]) -> Event | None:
+    """The exit that torchrun saw first, if that rank did not wait for others itself."""
+    waiting = {event.rank for event in events if event.kind.level == Level.WAITED}
+    roots = [event for event in events if event.kind.name == "exited" and event.is_root and event.rank is not None]
+    return next((event for event in roots if event.rank not in waiting), None) if waiting else None
 
 
 def _verdict(cause: Event, fatal: Sequence[Event], events: EventLog, progress: ProgressTracker) -> dict[str, object]:

@@ -32,7 +32,8 @@ class Event:
 
     Attributes:
         time: seconds; of the line itself, else of the last line before it that has a time. None if none is near.
-        steps: throughput lines before it.
+        own_time: whether the line itself has it.
+        steps, starts: throughput lines, and starts of the run, before it.
         after_step: number of the last step before it.
         is_root: whether torchrun called it the first observed failure.
         ended: whether the program had said before that it was through.
@@ -46,7 +47,9 @@ class Event:
     rank: int | None
     rank_kind: RankKind | None
     time: float | None
+    own_time: bool
     steps: int
+    starts: int
     after_step: int | None
     is_root: bool = False
     ended: bool = False
@@ -144,8 +147,8 @@ class EventLog:
         if time is None:
             time = read_time(line.before().decode("utf-8", "replace"), last=True)
         return Event(
-            kind, groups, line.number, text.strip(), rank, rank_kind, time, progress.steps, progress.last,
-            is_root=0 <= line.number - self._root <= 8, ended=progress.done,
+            kind, groups, line.number, text.strip(), rank, rank_kind, time, place.time is not None, progress.steps,
+            progress.starts, progress.last, is_root=0 <= line.number - self._root <= 8, ended=progress.done,
         )  # fmt: skip
 
     def _rank(self, number: int, place: Place, text: str) -> tuple[int | None, RankKind | None]:

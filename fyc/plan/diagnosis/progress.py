@@ -100,9 +100,18 @@ class Step:
 
 @dataclass
 class ProgressTracker:
-    """Collects the throughput lines of one log, in its order; `result` sums them up."""
+    """Collects the throughput lines of one log, in its order; `result` sums them up.
+
+    Attributes:
+        steps: throughput lines of different steps so far.
+        starts: how often the run began, also again from a checkpoint.
+        first, last, total: numbers of steps; `total` is where the run is to end.
+        last_time: when the last step was logged, s.
+        done: whether the program said that it is through.
+    """
 
     steps: int = 0
+    starts: int = 0
     first: int = 0
     last: int | None = None
     last_time: float | None = None
@@ -144,6 +153,7 @@ class ProgressTracker:
             return  # another rank's line about the same step
         if self.last is None or step.number < self.last:
             self._previous, self._base = None, None  # a start, or a restart from an older checkpoint
+            self.starts += 1
         if self.framework is None:
             self.framework, self.first = step.framework, step.number
         self.steps += 1
@@ -264,11 +274,11 @@ def progress_of(text: str) -> Progress | None:
 def _step_of(text: str) -> Step | None:
     """The throughput line that a text is, if it is one."""
     if match := _MEGATRON.search(text):
-        scale, name = (0.001, "megatron") if match[3] == "ms" else (1.0, "megatron-deepspeed")
+        milliseconds = match[3] == "ms"
         consumed = _CONSUMED.search(text)
         return Step(
-            "megatron" if name == "megatron" else "megatron-deepspeed", int(match[1]), int(match[2]),
-            step_s=_number(match[4]) * scale, tokens_per_s_per_gpu=_found(_TOKENS_GPU, text),
+            "megatron" if milliseconds else "megatron-deepspeed", int(match[1]), int(match[2]),
+            step_s=_number(match[4]) / (1000 if milliseconds else 1), tokens_per_s_per_gpu=_found(_TOKENS_GPU, text),
             tflops_per_gpu=_found(_TFLOPS, text), batch=int(_found(_BATCH, text) or 0) or None,
             consumed=(int(consumed[1]), int(consumed[2])) if consumed else None,
         )  # fmt: skip

@@ -154,8 +154,8 @@ def titan(steps: Iterable[int], *, ranks: int = 1, seconds: float = 1.5, total: 
             stamp = f"2025-08-22 08:{int(minute):02}:{int(second):02},{int(second % 1 * 1000):03}"
             lines.append(
                 f"[rank{rank}]:[titan] {stamp} - root - INFO - \x1b[31mstep: {step:2}  \x1b[32mloss:  7.62585  "
-                f"\x1b[38;2;180;60;0mgrad_norm: 26.6250  \x1b[38;2;54;234;195mmemory: {66.91 + rank % 2:.2f}GiB(37.51%)  "
-                f"\x1b[34mtps: 10,05{step % 3}  \x1b[36mtflops: 314.71  \x1b[35mmfu: 13.99%\x1b[39m"
+                f"\x1b[38;2;180;60;0mgrad_norm: 26.6250  \x1b[38;2;54;234;195mmemory: {66.91 + rank % 2:.2f}GiB(37.51%)"
+                f"  \x1b[34mtps: 10,05{step % 3}  \x1b[36mtflops: 314.71  \x1b[35mmfu: 13.99%\x1b[39m"
             )
     return lines
 

@@ -180,7 +180,8 @@ def test_prefixes_of_launchers(judge, prefix, rank, kind):
 
 
 def test_a_failure_the_run_got_over_is_not_the_cause(judge):
-    found = judge(oom(2), megatron(range(1, 31)), remote_error(5))
+    again = megatron(range(5, 31), minute=5)
+    found = judge(megatron(range(1, 9)), oom(2), torchrun_report((2, 1)), again, remote_error(5))
     assert (found.kind, found.rank, found.after_step) == ("nccl-network", 5, 30)
     assert {finding.kind: finding.role for finding in found.findings}["gpu-memory"] == "survived"
 
@@ -192,6 +193,28 @@ def test_a_run_that_got_over_everything_did_not_fail(judge):
     assert found.progress is not None
 
 
+def test_a_failure_that_the_program_caught_is_not_the_cause(judge):
+    caught = ["2024-04-06 02:00:07 [rank2]: " + OOM.format(gpu=2)]
+    found = judge(megatron(range(1, 7)), caught, megatron(range(7, 31), head=False), remote_error(5))
+    assert (found.kind, found.rank) == ("nccl-network", 5)
+    many = megatron(range(7, 200), head=False, total=1000)
+    assert judge(megatron(range(1, 7)), oom(2), many, remote_error(5)).kind == "nccl-network"
+
+
+@pytest.mark.parametrize("echo", [remote_error(5), torchrun_report((2, 1)), []])
+def test_steps_that_waited_in_a_buffer_do_not_excuse(judge, echo):
+    """Standard error reaches the log at once, standard output only when the process ends."""
+    found = judge(oom(2), megatron(range(1, 21)), echo)
+    assert (found.status, found.kind, found.rank) == ("failed", "gpu-memory", 2)
+
+
+def test_a_rank_that_exits_without_a_word_is_blamed_before_those_that_miss_it(judge):
+    found = judge(remote_error(0), remote_error(2), torchrun_report((1, 3), [(0, -15), (2, 1)]))
+    assert (found.kind, found.rank, found.numbers) == ("exited", 1, {"exit_code": 3})
+    found = judge(remote_error(0), watchdog(1), torchrun_report((1, 1), [(0, -15)]))
+    assert found.kind == "nccl-network"
+
+
 def test_steps_that_were_made_before_but_stand_behind_do_not_excuse(judge):
     """Logs of two machines in one file: the second one holds the steps that the first one's failure ended."""
     first = ["2024-04-06 02:59:00 " + line for line in oom(2)]
@@ -200,7 +223,9 @@ def test_steps_that_were_made_before_but_stand_behind_do_not_excuse(judge):
 
 
 def test_two_steps_after_a_failure_do_not_excuse_it(judge):
-    assert judge(megatron(range(1, 10)), oom(2), megatron(range(10, 12), head=False)).kind == "gpu-memory"
+    caught = ["2024-04-06 02:00:09 [rank2]: " + OOM.format(gpu=2)]
+    assert judge(megatron(range(1, 10)), caught, megatron(range(10, 12), head=False)).kind == "gpu-memory"
+    assert judge(megatron(range(1, 10)), caught, megatron(range(10, 13), head=False)).kind is None
 
 
 def test_noise_of_the_shutdown_is_no_failure(judge):
