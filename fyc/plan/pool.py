@@ -88,7 +88,7 @@ class PoolContent:
         return [] if proposal is None else [m for m in self.of_type("trial") if m.subject == proposal.id]
 
     def best_trials(self, count: int) -> list[Message]:
-        """The last trials of the layouts with the shortest median time, the fastest first; of equal ones the earlier."""
+        """The last trial of each of the layouts with the shortest median time, the fastest first."""
         times: dict[str, list[float]] = {}
         last: dict[str, Message] = {}
         for message in self._messages:
