@@ -24,7 +24,7 @@ class Endpoint:
         key: sent as the bearer token; never printed, logged, or part of an error.
     """
 
-    base_url: str
+    base_url: str = field(repr=False)
     model: str
     key: str = field(default=NO_KEY, repr=False)
 

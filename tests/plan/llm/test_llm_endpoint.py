@@ -1,0 +1,51 @@
+"""The endpoint from the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from fyc.errors import PlanError
+from fyc.plan.llm import Endpoint, endpoint_from_environment
+
+URL = {"OPENAI_BASE_URL": "http://localhost:8000/v1"}
+KEY = {"OPENAI_API_KEY": "sk-1"}
+MODEL = {"FYC_PLAN_MODEL": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "expected"),
+    [
+        ({}, {}, None),
+        (KEY, {}, None),
+        (KEY | MODEL, {}, Endpoint("https://api.openai.com/v1", "tiny", "sk-1")),
+        (URL | MODEL, {}, Endpoint("http://localhost:8000/v1", "tiny", "none")),
+        (URL | MODEL | KEY, {"model": "big"}, Endpoint("http://localhost:8000/v1", "big", "sk-1")),
+        (URL | MODEL, {"base_url": "https://h/v1"}, Endpoint("https://h/v1", "tiny", "none")),
+        ({"OPENAI_BASE_URL": " ", "FYC_PLAN_MODEL": ""} | KEY, {}, None),
+    ],
+)
+def test_what_names_an_endpoint(
+    environment: dict[str, str], options: dict[str, str], expected: Endpoint | None
+) -> None:
+    assert endpoint_from_environment(environment=environment, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        (URL, "no model"),
+        (MODEL, "neither an address nor a key"),
+        (MODEL | {"OPENAI_BASE_URL": "localhost:8000"}, "not an http(s) URL"),
+        (MODEL | {"OPENAI_BASE_URL": "file:///etc/passwd"}, "not an http(s) URL"),
+        (MODEL | {"OPENAI_BASE_URL": "http://[::1"}, "not an http(s) URL"),
+        (MODEL | {"OPENAI_BASE_URL": "http://host:99999/"}, "not an http(s) URL"),
+        (MODEL | {"OPENAI_API_KEY": "sk\nX-Evil: 1"}, "characters that no key has"),
+        (MODEL | {"OPENAI_API_KEY": "schlüssel"}, "characters that no key has"),
+    ],
+)
+def test_half_an_endpoint_is_an_error_that_does_not_show_the_key(environment: dict[str, str], why: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        endpoint_from_environment(environment=environment)
+    assert caught.value.code == "FYC-L25"
+    assert why in caught.value.why
+    assert environment.get("OPENAI_API_KEY", "?!") not in str(caught.value)
