@@ -41,9 +41,8 @@ class Ranking:
         """Indices of the choices, the likeliest first; those without a score last, in their order."""
         if self.method == "none":
             return ()
-        return tuple(
-            sorted(range(len(self.scores)), key=lambda i: -math.inf if (s := self.scores[i]) is None else s)[::-1]
-        )
+        falling = [math.inf if score is None else -score for score in self.scores]
+        return tuple(sorted(range(len(falling)), key=falling.__getitem__))
 
 
 class _Unavailable(Exception):
