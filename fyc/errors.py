@@ -85,6 +85,7 @@ CODES: dict[str, str] = {
     "FYC-L10": "the calibration cannot be read, or nothing can be calibrated",
     "FYC-L11": "no measurement answers for this layout",
     "FYC-L12": "the folder holds no plan, or the plan of another job",
+    "FYC-L14": "the backend cannot run the layout",
     "FYC-L20": "the language model's endpoint is down, or fails",
     "FYC-L21": "the endpoint refuses the key",
     "FYC-L22": "the budget for the language model is spent",

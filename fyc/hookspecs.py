@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fyc.models import ModelSource
     from fyc.passes import Block, Pass, PassContext, PassResult
     from fyc.plan.executor import Executor
+    from fyc.plan.launch import Launcher
 
 hookspec = pluggy.HookspecMarker("fyc")
 hookimpl = pluggy.HookimplMarker("fyc")
@@ -51,6 +52,16 @@ def fyc_register_executors(register: Callable[[Executor], None]) -> None:
 
     Args:
         register: call it with an object that keeps to `fyc.plan.executor.Executor`. A name that another plugin
+            registered already is an error that names both (FYC-P03).
+    """
+
+
+@hookspec
+def fyc_register_launchers(register: Callable[[Launcher], None]) -> None:
+    """Register what writes the launch script of a plan for one backend (built in: `fsdp2`).
+
+    Args:
+        register: call it with an object that keeps to `fyc.plan.launch.Launcher`. A name that another plugin
             registered already is an error that names both (FYC-P03).
     """
 

@@ -11,6 +11,7 @@ from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
     from fyc.plan.agents.coordinator import Outcome
+    from fyc.plan.job import Job
     from fyc.plan.messages import Message
     from fyc.plan.planning import Request
     from fyc.plan.reasoner import Reasoner
@@ -62,10 +63,12 @@ def plan_command(
     assert output is not None
     from fyc.plan.inputs import make_job, read_correction
     from fyc.plan.planning import Request
+    from fyc.plan.read_model import read_config
 
     job = make_job(model, cluster, seq, global_batch, backend, precision, offline=offline)
     request = Request(job, correction=read_correction(calibration), trials=trials)
     _make(request, output, executor, reasoner, json)
+    _launch(job, output, read_config(model, offline=offline), quiet=json)
 
 
 def resume_command(
@@ -77,8 +80,32 @@ def resume_command(
 ) -> None:
     """Go on with a plan that was interrupted, or give it more trials."""
     from fyc.plan.planning import Request, read_job
+    from fyc.plan.read_model import read_config
 
-    _make(Request(read_job(folder), trials=trials), folder, executor, reasoner, json)
+    job = read_job(folder)
+    _make(Request(job, trials=trials), folder, executor, reasoner, json)
+    if (folder / "config.json").is_file():
+        _launch(job, folder, read_config(folder / "config.json"), quiet=json)
+
+
+def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> None:
+    """Write the launch script of the plan in a folder, where the backend has a launcher."""
+    from json import loads
+
+    from fyc.plan.launch import Target, write_launch
+    from fyc.plan.layout import Layout
+    from fyc.plan.registry import launchers
+    from fyc.plugins import load_plugins
+
+    found = next((one for one in launchers(load_plugins()).values() if one.stack == job.stack.name), None)
+    best = loads((folder / "plan.json").read_text(encoding="utf-8"))["best"]
+    if best is None or found is None:
+        if found is None and not quiet:
+            typer.echo(f"there is no launcher for {job.stack.name} yet: the layout is in {folder}/plan.json")
+        return
+    write_launch(found, Target(job, Layout.model_validate(best["layout"]), config), folder)
+    if not quiet:
+        typer.echo(f"{folder}/launch.sh starts it, {folder}/launch.sbatch under Slurm")
 
 
 def _make(request: Request, folder: Path, executor: str, reasoner: str, json: bool) -> None:

@@ -67,6 +67,11 @@ def read_model(source: str | Path, *, offline: bool = False) -> ModelShape:
     return shape
 
 
+def read_config(source: str | Path, *, offline: bool = False) -> dict[str, Any]:
+    """The configuration of a model as it stands in its config.json; the arguments and errors of `read_model`."""
+    return _read(_find(str(source), offline))
+
+
 def _find(source: str, offline: bool) -> Path:
     """The configuration file, downloaded if the source is a hub id."""
     path = Path(source or "no name")

@@ -7,6 +7,7 @@ from typing import Any
 
 from fyc.errors import PluginError
 from fyc.plan.executor import Executor
+from fyc.plan.launch import Launcher
 from fyc.plugins import PluginHost
 from fyc.ui.text import did_you_mean
 
@@ -32,6 +33,15 @@ def executor(host: PluginHost, name: str) -> Executor:
     return known[name]
 
 
+def launchers(host: PluginHost) -> dict[str, Launcher]:
+    """The launchers of all plugins.
+
+    Raises:
+        PluginError: FYC-P03 when two have one name, FYC-P04 when one lacks something, FYC-P05 when a plugin fails.
+    """
+    return _named(host, "fyc_register_launchers", "launcher", ("name", "stack", "refusal", "program"))
+
+
 def _named(host: PluginHost, hook: str, what: str, members: Iterable[str]) -> dict[str, Any]:
     """What the plugins register through a hook, by name."""
     found: dict[str, Any] = {}
@@ -39,7 +49,7 @@ def _named(host: PluginHost, hook: str, what: str, members: Iterable[str]) -> di
     def register(item: Any) -> None:
         missing = [member for member in members if not hasattr(item, member)]
         if missing:
-            raise PluginError("FYC-P04", f"an {what} lacks {', '.join(missing)}", where=hook, why=repr(item))
+            raise PluginError("FYC-P04", f"the {what} lacks {', '.join(missing)}", where=hook, why=repr(item))
         if item.name in found:
             both = f"{type(found[item.name]).__module__} and {type(item).__module__}"
             raise PluginError("FYC-P03", f"two plugins register the {what} `{item.name}`", where=both)

@@ -51,7 +51,8 @@ def test_only_the_ir_touches_private_parts_of_fx():
 
 
 def test_library_code_does_not_print():
-    for file in SOURCES:
+    programs = ROOT / "plugins" / "launchers" / "scripts"  # stand alone in the folder of a plan
+    for file in (file for file in SOURCES if programs not in file.parents):
         calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
         printing = [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
         assert not printing, f"{file}:{printing}"

@@ -1,0 +1,14 @@
+"""Launchers of `fyc plan` that come with fyc, one a backend."""
+
+from collections.abc import Callable
+
+from fyc import hookimpl
+from fyc.plan.launch import Launcher
+
+
+@hookimpl
+def fyc_register_launchers(register: Callable[[Launcher], None]) -> None:
+    """Register the launchers."""
+    from fyc_plugins.launchers.fsdp2 import Fsdp2Launcher
+
+    register(Fsdp2Launcher())

@@ -1,0 +1,1 @@
+"""Training scripts that launchers write into a plan, as they are."""
