@@ -19,6 +19,7 @@ from fyc.plan.expert import expert_layout
 from fyc.plan.job import Job
 from fyc.plan.legal import Limits
 from fyc.plan.messages import Message
+from fyc.plan.pictures import Scene, draw
 from fyc.plan.pool import MessagePool
 from fyc.plan.reasoner import Reasoner
 from fyc.plan.search import search
@@ -58,7 +59,8 @@ def make_plan(
     expert = expert_layout(request.job) or found.best[0].layout
     with MessagePool(folder / "pool.jsonl") as pool:
         outcome = Coordinator(space, executor, reasoner, pool, budget=request.trials, watch=watch).run(expert)
-        report = write_report(pool, space, outcome, found.considered, dict(found.rejected))
+        pictures = draw(Scene.of(space, outcome, found.frontier, pool.content), folder)
+        report = write_report(pool, space, outcome, found.considered, dict(found.rejected), pictures)
     frontier = [e.model_dump() for e in found.frontier]
     best = None if outcome.best is None else space.expected(outcome.best).model_dump()
     data: dict[str, Any] = {

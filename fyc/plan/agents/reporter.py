@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fyc.plan.agents.coordinator import Outcome
@@ -12,7 +13,8 @@ from fyc.plan.layout import Layout
 from fyc.plan.messages import Decision, Diagnosis, Message, Trial
 from fyc.plan.pool import MessagePool
 
-_PART_NAMES = {
+#: What the causes of time are called where people read them.
+PART_NAMES = {
     "product": "matrix products",
     "attention": "attention",
     "streaming": "memory-bound kernels",
@@ -54,8 +56,25 @@ def counterfactuals(space: Space, best: Layout) -> list[Reason]:
     return found
 
 
-def write_report(pool: MessagePool, space: Space, outcome: Outcome, considered: int, rejected: dict[str, int]) -> str:
-    """The report as Markdown. The figures it needs and the pool does not hold yet are put there first."""
+def write_report(
+    pool: MessagePool,
+    space: Space,
+    outcome: Outcome,
+    considered: int,
+    rejected: dict[str, int],
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """The report as Markdown. The figures it needs and the pool does not hold yet are put there first.
+
+    Args:
+        pool: what the team said.
+        space: what it moved in.
+        outcome: how it ended.
+        considered: legal layouts in all.
+        rejected: how many of them were left out, by reason.
+        pictures: Markdown to add, by part of the report (`fyc.plan.pictures.draw`).
+    """
+    pictures = pictures or {}
     record = Record(pool, iteration=max((m.iteration for m in pool.content), default=0))
     parts = [f"# Plan for {space.job.model.name} on {space.job.cluster.gpus} x {space.job.cluster.gpu.name}", ""]
     if outcome.best is None:
@@ -70,11 +89,12 @@ def write_report(pool: MessagePool, space: Space, outcome: Outcome, considered: 
          **{f"rejected_{i}": float(n) for i, n in enumerate(rejected.values())}},
         [m.id for m in pool.content.trials(outcome.best)[:1]],
     )  # fmt: skip
-    parts += _summary(pool, outcome, best, message)
-    parts += _breakdown(best, message)
+    parts += _summary(pool, outcome, best, message) + _lines(pictures, "summary")
+    parts += _breakdown(best, message, pictures)
+    parts += _frontier(record, space, outcome, message, pictures)
     parts += _why(record, space, outcome.best, best)
     parts += _rejections(considered, rejected, message)
-    parts += _history(pool)
+    parts += _history(pool, pictures)
     return "\n".join(parts) + "\n"
 
 
@@ -106,16 +126,40 @@ def _summary(pool: MessagePool, outcome: Outcome, best: Estimate, message: Messa
     return [*lines, ""]
 
 
-def _breakdown(best: Estimate, message: Message) -> list[str]:
+def _lines(pictures: Mapping[str, str], part: str) -> list[str]:
+    return [pictures[part], ""] if part in pictures else []
+
+
+def _frontier(
+    record: Record, space: Space, outcome: Outcome, message: Message, pictures: Mapping[str, str]
+) -> list[str]:
+    """The picture of time against memory, and where the figures of all pictures stand."""
+    if "frontier" not in pictures:
+        return []
+    expert = space.expected(outcome.expert)
+    other = record.report(
+        "the customary setting",
+        {"iteration_s": expert.iteration_s, "peak_memory_gib": expert.peak_memory_gib,
+         **{f"time_{k}": v for k, v in expert.time_s.items()},
+         **{f"memory_{k}": v for k, v in expert.memory_gib.items()}},
+        [m.id for m in record.pool.content.trials(outcome.expert)[:1]],
+    )  # fmt: skip
+    lines = ["## Time against memory", "", pictures["frontier"], ""]
+    sources = f"the chosen layout [{message.id}], the customary setting [{other.id}], the trials below"
+    return [*lines, f"The figures in the pictures are those of {sources} and the frontier in `plan.json`.", ""]
+
+
+def _breakdown(best: Estimate, message: Message, pictures: Mapping[str, str]) -> list[str]:
     lines = [f"## Where the time goes [{message.id}]", "", "| part | seconds | share |", "|---|---|---|"]
     for name, seconds in sorted(best.time_s.items(), key=lambda item: -item[1]):
         if seconds > 0.0005 * best.iteration_s:
-            lines.append(f"| {_PART_NAMES[name]} | {seconds:.3f} | {seconds / best.iteration_s:.1%} |")
-    lines += ["", f"## Where the memory goes [{message.id}]", "", "| part | GiB |", "|---|---|"]
+            lines.append(f"| {PART_NAMES[name]} | {seconds:.3f} | {seconds / best.iteration_s:.1%} |")
+    lines += ["", *_lines(pictures, "time")]
+    lines += [f"## Where the memory goes [{message.id}]", "", "| part | GiB |", "|---|---|"]
     for name, size in sorted(best.memory_gib.items(), key=lambda item: -item[1]):
         if size >= 0.05:
             lines.append(f"| {name} | {size:.1f} |")
-    return [*lines, ""]
+    return [*lines, "", *_lines(pictures, "memory")]
 
 
 def _why(record: Record, space: Space, layout: Layout, best: Estimate) -> list[str]:
@@ -140,8 +184,14 @@ def _rejections(considered: int, rejected: dict[str, int], message: Message) -> 
     return [*lines, *(f"- {count}: {why}" for why, count in rejected.items()), ""]
 
 
-def _history(pool: MessagePool) -> list[str]:
-    lines = ["## What was tried", "", "| | layout | result | limited by | who, why |", "|---|---|---|---|---|"]
+def _history(pool: MessagePool, pictures: Mapping[str, str]) -> list[str]:
+    lines = [
+        "## What was tried",
+        "",
+        *_lines(pictures, "history"),
+        "| | layout | result | limited by | who, why |",
+        "|---|---|---|---|---|",
+    ]
     content = pool.content
     for trial in content.of_type("trial"):
         payload = trial.payload
