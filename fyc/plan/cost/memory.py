@@ -8,9 +8,9 @@ import numpy as np
 
 from fyc.plan.cost.layer import FULL, SELECTIVE, tokens_per_rank
 from fyc.plan.cost.rates import Correction
-from fyc.plan.cost.step import padded_vocab, stage_parameters
+from fyc.plan.cost.step import layer_parameters, padded_vocab, stage_parameters
 from fyc.plan.job import Job
-from fyc.plan.layout import Floats, Layouts
+from fyc.plan.layout import Floats, Ints, Layouts
 
 GIB = 2.0**30
 # Share of the allocated activations and temporaries that the caching allocator holds on top.
@@ -57,9 +57,53 @@ class MemoryUse:
 def memory_use(job: Job, layouts: Layouts, correction: Correction | None = None) -> MemoryUse:
     """Memory of the fullest GPU for every layout: of the first stage or of the last, whichever needs more."""
     by = correction or Correction()
-    weights, gradients, optimizer = _states(job, layouts)
-    activations, logits = _fullest_stage(job, layouts, by.memory)
+    states = _states(job, layouts, stage_parameters(job, layouts))
     gathered = np.where(layouts.zero == 3, _gathered(job, layouts), 0.0)
+    return _use(job, layouts, by, states, _fullest_stage(job, layouts, by.memory), gathered)
+
+
+def stage_use(job: Job, layouts: Layouts, stages: Ints, correction: Correction | None = None) -> MemoryUse:
+    """Memory of one pipeline stage of every layout.
+
+    Layers are spread evenly, the first stages take those that are left over. None needs more than `memory_use` says,
+    which counts the most layers for the last stage too.
+
+    Args:
+        job: what is trained.
+        layouts: n layouts.
+        stages: which stage of each, from 0 to pp - 1.
+        correction: a calibration.
+    """
+    by = correction or Correction()
+    first, last = stages == 0, stages == layouts.pp - 1
+    model = job.model
+    words = padded_vocab(job, layouts) * model.hidden
+    embedding = np.where(first, words + model.positions * model.hidden, 0.0)
+    head = np.where(last, np.where(first & model.tied, 0.0, words), 0.0)
+    dense, experts = layer_parameters(job, layouts, stage_layers(model.layers, layouts, stages) / model.layers)
+    states = _states(job, layouts, (dense + (embedding + head) / layouts.tp, experts))
+    gathered = _gathered(job, layouts) - np.where(first | last, 0.0, _gathered_ends(job, layouts))
+    gathered = np.where(layouts.zero == 3, gathered, 0.0)
+    layers = stage_layers(model.layers + model.prediction_layers, layouts, stages)
+    return _use(job, layouts, by, states, _stage(job, layouts, by.memory, stages, layers), gathered)
+
+
+def stage_layers(layers: int, layouts: Layouts, stages: Ints) -> Ints:
+    """Layers of a stage: evenly spread, those that are left over in the first stages."""
+    return np.asarray(layers // layouts.pp + (stages < layers % layouts.pp), dtype=np.int64)
+
+
+def _use(
+    job: Job,
+    layouts: Layouts,
+    by: Correction,
+    states: tuple[Floats, Floats, Floats],
+    kept: tuple[Floats, Floats],
+    gathered: Floats,
+) -> MemoryUse:
+    """Bytes of states, of activations and logits, and of gathered parameters, with what the libraries take."""
+    weights, gradients, optimizer = states
+    activations, logits = kept
     dims = [(layouts.dp * layouts.cp > 1), (layouts.tp > 1), (layouts.pp > 1), (layouts.cp > 1), (layouts.ep > 1)]
     used = sum(np.where(dim, 1.0, 0.0) for dim in dims)
     return MemoryUse(
@@ -76,9 +120,9 @@ def memory_use(job: Job, layouts: Layouts, correction: Correction | None = None)
     )
 
 
-def _states(job: Job, layouts: Layouts) -> tuple[Floats, Floats, Floats]:
-    """Bytes of weights, gradients and optimizer states after sharding."""
-    dense, experts = stage_parameters(job, layouts)
+def _states(job: Job, layouts: Layouts, parameters: tuple[Floats, Floats]) -> tuple[Floats, Floats, Floats]:
+    """Bytes of weights, gradients and optimizer states after sharding, of so many dense and routed parameters."""
+    dense, experts = parameters
     ranks = layouts.shard_size
     expert_ranks = np.maximum(layouts.dp * layouts.cp * layouts.tp // layouts.ep, 1)
     expert_ranks = np.minimum(expert_ranks, np.maximum(ranks * layouts.tp // layouts.ep, 1))
@@ -93,19 +137,32 @@ def _states(job: Job, layouts: Layouts) -> tuple[Floats, Floats, Floats]:
 
 def _fullest_stage(job: Job, layouts: Layouts, factor: float) -> tuple[Floats, Floats]:
     """Bytes of activations and logits of the stage that needs more: the first (most in flight) or the last (logits)."""
-    count = job.global_batch / (layouts.micro_batch * layouts.dp)
-    flight = np.minimum(count, layouts.pp) * np.where(
-        layouts.vpp > 1, 1 + (layouts.pp - 1) / (layouts.pp * layouts.vpp), 1.0
-    )
     per_stage = np.ceil((job.model.layers + job.model.prediction_layers) / layouts.pp)
+    first, _ = _stage(job, layouts, factor, np.zeros_like(layouts.pp), per_stage)
+    last, logits = _stage(job, layouts, factor, layouts.pp - 1, per_stage)
+    fuller = (layouts.pp > 1) & (first >= last + logits)
+    return np.where(fuller, first, last), np.where(fuller, 0.0, logits)
+
+
+def _stage(job: Job, layouts: Layouts, factor: float, stages: Ints, layers: Floats | Ints) -> tuple[Floats, Floats]:
+    """Bytes of activations and logits of stages with so many layers."""
+    last = stages == layouts.pp - 1
     kept, live = _layer_activations(job, layouts)
     kept, live = kept * factor, live * factor
     ends = 2 * tokens_per_rank(job, layouts) * job.model.hidden / _sequence_cut(layouts)
+    ends = ends * np.where(last, 1, job.stack.boundary_copies)
     logits = job.stack.logit_bytes * tokens_per_rank(job, layouts) * padded_vocab(job, layouts) / layouts.tp
-    first = flight * (per_stage * kept + job.stack.boundary_copies * ends) + live
-    last = per_stage * kept + live + ends
-    ends_later = (layouts.pp > 1) & (first >= last + logits)
-    return np.where(layouts.pp == 1, last, np.where(ends_later, first, last)), np.where(ends_later, 0.0, logits)
+    return _in_flight(job, layouts, stages) * (layers * kept + ends) + live, np.where(last, logits, 0.0)
+
+
+def _in_flight(job: Job, layouts: Layouts, stages: Ints) -> Floats:
+    """Micro-batches that a stage holds at once: under 1F1B one for itself and each stage behind it; interleaved as many
+    of its chunks as warm up (arXiv 2104.04473, section 2.2), here in micro-batches."""
+    count = np.maximum(job.global_batch / (layouts.micro_batch * layouts.dp), 1)
+    plain = np.minimum(count, layouts.pp - stages)
+    warm = 2 * (layouts.pp - 1 - stages) + (layouts.vpp - 1) * layouts.pp + 1
+    interleaved = np.minimum(count, layouts.pp) * warm / (layouts.pp * layouts.vpp)
+    return np.asarray(np.where(layouts.vpp > 1, interleaved, plain))
 
 
 def _sequence_cut(layouts: Layouts) -> Floats:
@@ -144,8 +201,14 @@ def _layer_activations(job: Job, layouts: Layouts) -> tuple[Floats, Floats]:
 def _gathered(job: Job, layouts: Layouts) -> Floats:
     """Whole parameters and gradients of the layers at work, and of embedding and head."""
     layer = job.model.layer_parameters / job.model.layers / layouts.tp
-    ends = padded_vocab(job, layouts) * job.model.hidden / layouts.tp * (1 if job.model.tied else 2)
-    passing = LIVE_GATHERED * 2.0 * layer + (2.0 + job.stack.reduce_bytes) * layer + 2.0 * ends
+    passing = LIVE_GATHERED * 2.0 * layer + (2.0 + job.stack.reduce_bytes) * layer
     dense, experts = stage_parameters(job, layouts)
     whole = (2.0 + job.stack.reduce_bytes) * (dense + experts)
-    return np.where((layouts.pp > 1) & job.stack.keeps_gathered, whole, passing)
+    kept = (layouts.pp > 1) & job.stack.keeps_gathered
+    return np.where(kept, whole, passing + _gathered_ends(job, layouts))
+
+
+def _gathered_ends(job: Job, layouts: Layouts) -> Floats:
+    """Bytes of embedding and head, whole for a moment."""
+    ends = padded_vocab(job, layouts) * job.model.hidden / layouts.tp * (1 if job.model.tied else 2)
+    return np.asarray(np.where((layouts.pp > 1) & job.stack.keeps_gathered, 0.0, 2.0 * ends))

@@ -85,13 +85,18 @@ def _slowest_stage(job: Job, layouts: Layouts) -> tuple[Floats, Floats]:
 def stage_parameters(job: Job, layouts: Layouts) -> tuple[Floats, Floats]:
     """Parameters on one GPU of the fullest stage before data parallel sharding: dense ones, and routed experts."""
     model = job.model
-    layers = model.layer_parameters - model.moe_layers * model.expert_parameters
     ends = padded_vocab(job, layouts) * model.hidden + model.positions * model.hidden
     ends = ends * np.where(layouts.pp == 1, 1 if model.tied else 2, 1)
-    per_stage = np.ceil(model.layers / layouts.pp) / model.layers
+    dense, experts = layer_parameters(job, layouts, np.ceil(model.layers / layouts.pp) / model.layers)
+    return dense + ends / layouts.tp, experts
+
+
+def layer_parameters(job: Job, layouts: Layouts, share: Floats) -> tuple[Floats, Floats]:
+    """Parameters on one GPU of a share of the layers: dense ones, and routed experts."""
+    model = job.model
+    layers = model.layer_parameters - model.moe_layers * model.expert_parameters
     cut = layouts.ep * (layouts.tp if job.stack.expert_tensor_parallel else 1)
-    experts = model.moe_layers * model.expert_parameters * per_stage / cut
-    return (layers * per_stage + ends) / layouts.tp, experts
+    return layers * share / layouts.tp, model.moe_layers * model.expert_parameters * share / cut
 
 
 def padded_vocab(job: Job, layouts: Layouts) -> Floats:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fyc.plan.cost.memory import GIB, memory_use
+from fyc.plan.cost.memory import GIB, memory_use, stage_use
 from fyc.plan.cost.rates import Correction
 from fyc.plan.job import Job
 from fyc.plan.layout import Layout, Layouts
@@ -92,3 +92,52 @@ def test_a_calibration_moves_activations_and_the_constant() -> None:
     plain, moved = memory_use(job, layouts), memory_use(job, layouts, Correction(memory=1.2, memory_gib=3))
     assert moved.activations[0] == pytest.approx(1.2 * plain.activations[0], rel=1e-2)
     assert moved.workspace[0] == pytest.approx(plain.workspace[0] + 3)
+
+
+def by_stage(job: Job, layout: Layout) -> list[dict[str, float]]:
+    found = stage_use(job, Layouts.of([layout] * layout.pp), np.arange(layout.pp))
+    return [
+        {name: float(value[r]) for name, value in vars(found).items()} | {"device": float(found.device[r])}
+        for r in range(layout.pp)
+    ]
+
+
+@pytest.mark.parametrize("vpp", [1, 5])
+def test_the_fullest_stage_is_the_peak_and_later_stages_hold_fewer_micro_batches(vpp: int) -> None:
+    job = make_job()
+    stages = by_stage(job, Layout(tp=8, pp=4, vpp=vpp, dp=16, micro_batch=1, zero=1, sequence_parallel=True))
+    assert max(s["device"] for s in stages) == pytest.approx(
+        use(job, tp=8, pp=4, vpp=vpp, dp=16, zero=1, sequence_parallel=True)["device"]
+    )
+    kept = [s["activations"] for s in stages]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] - kept[1] == pytest.approx(kept[1] - kept[2])
+    assert [s["logits"] > 0 for s in stages] == [False, False, False, True]
+    assert stages[0]["weights"] > stages[1]["weights"] < stages[3]["weights"]
+
+
+def test_the_stages_hold_the_whole_model() -> None:
+    """80 layers, embedding and head once each; with 7 stages the first three have a layer more."""
+    job = make_job()
+    bytes_ = job.stack.weight_bytes
+    for pp in (1, 4, 7):
+        stages = by_stage(job, Layout(pp=pp, dp=1))
+        whole = sum(stage["weights"] for stage in stages) * GIB / bytes_
+        assert whole == pytest.approx(job.model.parameters, rel=0.001)
+
+
+def test_interleaved_stages_hold_the_chunks_that_warm_up() -> None:
+    """Megatron-LM's schedule: 2 (pp - rank - 1) + (vpp - 1) pp chunks warm up, and one is at work."""
+    job = make_job(GPT_22B, nodes=8, sequence=2048, batch=64)
+    layout = Layout(tp=8, pp=4, vpp=3, dp=2, sequence_parallel=True, zero=1)
+    kept = [stage["activations"] for stage in by_stage(job, layout)]
+    chunks = [2 * (4 - rank - 1) + 2 * 4 + 1 for rank in range(4)]
+    assert [k / kept[0] for k in kept] == pytest.approx([c / chunks[0] for c in chunks], rel=0.01)
+
+
+def test_a_sharded_stage_in_the_middle_never_gathers_the_ends() -> None:
+    job = make_job(backend="torchtitan", nodes=64)
+    job = job.model_copy(update={"stack": job.stack.model_copy(update={"keeps_gathered": False})})
+    stages = by_stage(job, Layout(pp=4, dp=128, zero=3))
+    gathered = [stage["gathered"] for stage in stages]
+    assert gathered[1] == gathered[2] < gathered[0] == gathered[3]
