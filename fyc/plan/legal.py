@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product as combinations
 from math import lcm
+from typing import Any
 
 from fyc.errors import PlanError
 from fyc.plan.job import Job
-from fyc.plan.layout import Layout, Recompute
+from fyc.plan.layout import RECOMPUTE, Layout, Recompute
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,24 @@ class Limits:
     vpp: tuple[int, ...] | None = None
     cp: tuple[int, ...] | None = None
     ep: tuple[int, ...] | None = None
+    dp: tuple[int, ...] | None = None
     micro_batch: tuple[int, ...] | None = None
     recompute: tuple[Recompute, ...] | None = None
     zero: tuple[int, ...] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The dimensions that are limited."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+    @property
+    def texts(self) -> list[str]:
+        """The limits as the command line takes them, such as `tp=1,2,4`."""
+        return [f"{name}={','.join(map(str, getattr(self, name)))}" for name in self.names]
+
+    def allow(self, layout: Layout) -> bool:
+        """Whether a layout keeps to them."""
+        return all(getattr(layout, name) in getattr(self, name) for name in self.names)
 
 
 def divisors(number: int) -> list[int]:
@@ -98,6 +114,23 @@ def context_degrees(job: Job, tp: int) -> list[int]:
     return [c for c in divisors(job.sequence) if c == 1 or job.sequence % (c * lcm(2, tp)) == 0]
 
 
+def dimension_values(job: Job) -> dict[str, list[Any]]:
+    """The values that each dimension may have by itself; together they may still break a rule."""
+    model, gpus, has = job.model, job.cluster.gpus, job.stack.dimensions
+    spread = model.experts is not None and "ep" in has
+    return {
+        "tp": [t for t in tensor_degrees(job) if gpus % t == 0] if "tp" in has else [1],
+        "pp": [p for p in divisors(gpus) if p <= model.layers] if "pp" in has else [1],
+        "vpp": divisors(model.layers) if "vpp" in has else [1],
+        "cp": [c for c in context_degrees(job, 1) if gpus % c == 0] if "cp" in has else [1],
+        "ep": divisors(model.experts.count) if spread and model.experts else [1],
+        "dp": [d for d in divisors(gpus) if job.global_batch % d == 0],
+        "micro_batch": divisors(job.global_batch),
+        "recompute": list(RECOMPUTE),
+        "zero": list(job.stack.zero),
+    }
+
+
 def legal_layouts(job: Job, limits: Limits | None = None) -> list[Layout]:
     """Every legal layout of a job on all GPUs of its cluster.
 
@@ -112,10 +145,10 @@ def legal_layouts(job: Job, limits: Limits | None = None) -> list[Layout]:
             if gpus % (tp * cp * pp):
                 continue
             dp = gpus // (tp * cp * pp)
-            if job.global_batch % dp:
+            if job.global_batch % dp or (limits.dp is not None and dp not in limits.dp):
                 continue
             found += _variants(job, limits, Layout(tp=tp, cp=cp, pp=pp, dp=dp, sequence_parallel=tp > 1))
-    return found
+    return [layout for layout in found if limits.allow(layout)] if limits.names else found
 
 
 def _variants(job: Job, limits: Limits, base: Layout) -> list[Layout]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fyc.errors import PlanError
 from fyc.plan.agents.coordinator import Coordinator, Outcome
-from fyc.plan.agents.reporter import write_report
+from fyc.plan.agents.reporter import Story, write_report
 from fyc.plan.agents.space import Space
 from fyc.plan.cost.rates import Correction
 from fyc.plan.executor import Executor
@@ -60,7 +60,7 @@ def make_plan(
     with MessagePool(folder / "pool.jsonl") as pool:
         outcome = Coordinator(space, executor, reasoner, pool, budget=request.trials, watch=watch).run(expert)
         pictures = draw(Scene.of(space, outcome, found.frontier, pool.content), folder)
-        report = write_report(pool, space, outcome, found.considered, dict(found.rejected), pictures)
+        report = write_report(Story(pool, space, outcome, found, request.limits, pictures))
     frontier = [e.model_dump() for e in found.frontier]
     best = None if outcome.best is None else space.expected(outcome.best).model_dump()
     data: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from fyc.plan.job import Job
-from fyc.plan.messages import Report, Trial
-from fyc.plan.pool import PoolContent, replay
+from fyc.plan.pool import replay
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "plan"
 ARGUMENTS = [
@@ -47,62 +45,6 @@ def test_the_plan_holds_job_best_and_frontier(folder: Path) -> None:
     assert sum(data["rejected"].values()) <= data["considered"]
 
 
-def _figures(content: PoolContent, message: str) -> list[float]:
-    payload = content[message].payload
-    if isinstance(payload, Report):
-        return list(payload.figures.values())
-    if isinstance(payload, Trial):
-        return [payload.iteration_s or 0.0]
-    return []
-
-
-def _follows(shown: str, figures: list[float]) -> bool:
-    """Whether a number as it is printed is a figure, or a ratio of two, rounded the same way."""
-    digits = len(shown.partition(".")[2])
-    candidates = [
-        *figures,
-        *(a / b for a in figures for b in figures if b),
-        *(100 * a / b for a in figures for b in figures if b),
-    ]
-    candidates += [100 * (a / b - 1) for a in figures for b in figures if b]
-    return any(f"{abs(value):.{digits}f}" == shown for value in candidates)
-
-
-def test_every_number_of_the_report_is_one_of_the_pool(folder: Path) -> None:
-    content = replay(folder / "pool.jsonl")
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    base = next(m.id for m in content.of_type("report"))
-    refs: list[str] = []
-    checked = 0
-    for line in text.splitlines():
-        found = re.findall(r"\bm\d+\b", line)
-        if line.startswith("#"):
-            refs = found
-        cited = found or refs
-        if not cited or line.startswith(("#", "| m", "|---", "| |", "| part", "**")) or "layout" in line[:3]:
-            continue
-        plain = re.sub(
-            r"\([^)]*(tp\d|pp\d)[^)]*\)|\[[^\]]*\]|`[^`]*`|is \S+ because \S+ would|in 8 of 10 cases|16-bit", "", line
-        )
-        figures = [value for ref in (*cited, base) if ref in content for value in _figures(content, ref)]
-        for shown in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", plain):
-            assert _follows(shown, figures), (shown, line)
-            checked += 1
-    assert checked > 30
-
-
-def test_every_because_is_a_counterfactual(folder: Path) -> None:
-    """Each reason names a value, and the estimate of that value says what the report says."""
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    chosen = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["best"]
-    reasons = re.findall(r"`(\w+)` is (\S+) because (\S+) would need ([\d.]+) s \(([+-][\d.]+)%", text)
-    assert len(reasons) >= 3
-    for field, value, other, seconds, slower in reasons:
-        assert str(chosen["layout"][field]) == value != other
-        assert float(seconds) / chosen["iteration_s"] - 1 == pytest.approx(float(slower) / 100, abs=1e-3)
-        assert float(seconds) > 0.999 * chosen["iteration_s"]
-
-
 def test_resume_keeps_what_was_tried(folder: Path) -> None:
     before = len(replay(folder / "pool.jsonl").of_type("trial"))
     done = run("resume", str(folder), "--json")
@@ -131,11 +73,11 @@ def test_an_endpoint_that_is_down_does_not_cost_the_plan(tmp_path: Path) -> None
         "FYC_PLAN_MODEL": "nobody",
         "OPENAI_API_KEY": "sk-secret-key",
     }
-    done = run(*ARGUMENTS, "-o", str(place), "--reasoner", "llm", "--trials", "3", **environment)
-    assert done.returncode == 0, done.stderr
+    done = run(*ARGUMENTS, "-o", str(place), "--reasoner", "auto", "--trials", "3", **environment)
+    assert done.returncode == 8, done.stderr  # a model was asked for by name and decided nothing
     report = (place / "report.md").read_text(encoding="utf-8")
     assert "a language model failed and the rules decided instead" in report
-    assert "decisions by rules" in report
+    assert "who decided: `rules` in [" in report
     everything = b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
     assert b"sk-secret-key" not in everything + done.stderr.encode()
 

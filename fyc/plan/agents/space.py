@@ -62,7 +62,7 @@ class Space:
         broken = violations(self.job, layout)
         if broken:
             return broken
-        one = estimate(self.job, Layouts.of([layout])).one(0)
+        one = self.expected(layout)
         if not one.fits:
             limit = self.job.cluster.gpu.memory_gib.value - self.job.cluster.reserve_gib
             return [f"it needs {one.peak_memory_gib:.1f} GiB on a GPU, {limit:.1f} GiB may be used"]
