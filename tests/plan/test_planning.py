@@ -73,7 +73,7 @@ def test_an_endpoint_that_is_down_does_not_cost_the_plan(tmp_path: Path) -> None
         "FYC_PLAN_MODEL": "nobody",
         "OPENAI_API_KEY": "sk-secret-key",
     }
-    done = run(*ARGUMENTS, "-o", str(place), "--reasoner", "auto", "--trials", "3", **environment)
+    done = run(*ARGUMENTS, "-o", str(place), "--reasoner", "llm", "--trials", "3", **environment)
     assert done.returncode == 8, done.stderr  # a model was asked for by name and decided nothing
     report = (place / "report.md").read_text(encoding="utf-8")
     assert "a language model failed and the rules decided instead" in report
