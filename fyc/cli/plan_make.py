@@ -10,16 +10,24 @@ import typer
 from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
+    from fyc.errors import EndpointError
     from fyc.plan.agents.coordinator import Outcome
     from fyc.plan.job import Job
     from fyc.plan.messages import Message
     from fyc.plan.planning import Request
-    from fyc.plan.reasoner import Reasoner
 
 TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Layouts to try, the customary one included.")]
+FixOption = Annotated[
+    list[str] | None,
+    typer.Option("--fix", metavar="NAME=VALUES", help="Fix or bound a dimension: tp=8, pp=1-4, recompute=none,full."),
+]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="What tries them: `model` is the cost model.")]
 ReasonerOption = Annotated[
-    str, typer.Option("--reasoner", help="rules, llm, or auto: a language model where the environment names one.")
+    str,
+    typer.Option(
+        "--reasoner",
+        help="rules; llm: a language model chooses; llm-rank: its log-probabilities do; auto: llm if one is named.",
+    ),
 ]
 
 
@@ -43,6 +51,7 @@ def plan_command(
     backend: Annotated[str, typer.Option("--backend", help="torchtitan, megatron, deepspeed or fsdp2.")] = "torchtitan",
     precision: Annotated[str, typer.Option("--precision", help="bf16, fp16, fp8, mxfp8 or nvfp4.")] = "bf16",
     trials: TrialsOption = 20,
+    fix: FixOption = None,
     executor: ExecutorOption = "model",
     reasoner: ReasonerOption = "auto",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="What `fyc plan calibrate` wrote.")] = None,
@@ -61,14 +70,17 @@ def plan_command(
     assert seq is not None
     assert global_batch is not None
     assert output is not None
+    from fyc.plan.constraints import parse_limits
     from fyc.plan.inputs import make_job, read_correction
     from fyc.plan.planning import Request
     from fyc.plan.read_model import read_config
 
     job = make_job(model, cluster, seq, global_batch, backend, precision, offline=offline)
-    request = Request(job, correction=read_correction(calibration), trials=trials)
-    _make(request, output, executor, reasoner, json)
+    request = Request(job, parse_limits(fix or (), job), read_correction(calibration), trials)
+    failure = _make(request, output, executor, reasoner, json)
     _launch(job, output, read_config(model, offline=offline), quiet=json)
+    if failure is not None:
+        raise failure
 
 
 def resume_command(
@@ -79,13 +91,16 @@ def resume_command(
     json: Json = False,
 ) -> None:
     """Go on with a plan that was interrupted, or give it more trials."""
-    from fyc.plan.planning import Request, read_job
+    from fyc.plan.planning import read_request
     from fyc.plan.read_model import read_config
 
-    job = read_job(folder)
-    _make(Request(job, trials=trials), folder, executor, reasoner, json)
+    request = read_request(folder, trials)
+    job = request.job
+    failure = _make(request, folder, executor, reasoner, json)
     if (folder / "config.json").is_file():
         _launch(job, folder, read_config(folder / "config.json"), quiet=json)
+    if failure is not None:
+        raise failure
 
 
 def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> None:
@@ -108,45 +123,28 @@ def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> N
         typer.echo(f"{folder}/launch.sh starts it, {folder}/launch.sbatch under Slurm")
 
 
-def _make(request: Request, folder: Path, executor: str, reasoner: str, json: bool) -> None:
+def _make(request: Request, folder: Path, executor: str, reasoner: str, json: bool) -> EndpointError | None:
+    """Make the plan and print what came of it; the error to end with, where the language model decided nothing."""
+    from fyc.cli.plan_reasoner import Followed, make_reasoner
     from fyc.cli.runtime import print_json
     from fyc.plan.planning import make_plan
     from fyc.plan.registry import executor as find_executor
     from fyc.plugins import load_plugins
 
-    watch = (lambda _: None) if json else _show
-    chosen, close = _reasoner(reasoner, folder)
+    chosen, close = make_reasoner(reasoner, folder)
+    followed = Followed((lambda _: None) if json else _show)
     try:
-        outcome = make_plan(request, find_executor(load_plugins(), executor), chosen, folder, watch)
+        outcome = make_plan(request, find_executor(load_plugins(), executor), chosen, folder, followed)
     finally:
         close()
-    if json:
-        print_json(_summary(outcome, folder))
-    else:
+    failure = followed.failure(reasoner, folder)
+    if not json:
         _print_outcome(outcome, folder)
-
-
-def _reasoner(name: str, folder: Path) -> tuple[Reasoner, Any]:
-    """The reasoner, and what closes it."""
-    from fyc.errors import PlanError
-    from fyc.plan.reasoner import LLMReasoner, RuleReasoner
-
-    if name not in ("auto", "rules", "llm"):
-        raise typer.BadParameter(f"{name} is not one of auto, rules, llm", param_hint="--reasoner")
-    from fyc.plan.llm.endpoint import endpoint_from_environment
-
-    endpoint = None if name == "rules" else endpoint_from_environment()
-    if endpoint is None:
-        if name == "llm":
-            advice = "set OPENAI_BASE_URL or OPENAI_API_KEY, and FYC_PLAN_MODEL"
-            raise PlanError("FYC-L25", "no language model is named", next=advice)
-        return RuleReasoner(), lambda: None
-    from fyc.plan.llm.client import LLMClient
-    from fyc.plan.llm.transcript import Transcript
-
-    folder.mkdir(parents=True, exist_ok=True)
-    client = LLMClient(endpoint, transcript=Transcript(folder / "transcript.jsonl"))
-    return LLMReasoner(client), client.close
+        if failure is None and followed.note():
+            typer.echo(followed.note(), err=True)
+    elif failure is None:
+        print_json(_summary(outcome, folder) | {"decisions": followed.decisions, "failed_calls": followed.failed})
+    return failure
 
 
 def _show(message: Message) -> None:
@@ -160,7 +158,9 @@ def _show(message: Message) -> None:
     elif isinstance(payload, Decision):
         typer.echo(f"{message.reasoner}: {message.rationale}", err=True)
     elif isinstance(payload, Failure):
-        typer.echo(f"{payload.attempted_by} failed ({payload.what}); {payload.fallback} decide", err=True)
+        typer.echo(
+            f"{payload.attempted_by} failed ({payload.what}: {payload.why}); {payload.fallback} decide", err=True
+        )
 
 
 def _summary(outcome: Outcome, folder: Path) -> dict[str, Any]:

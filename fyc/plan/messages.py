@@ -125,7 +125,7 @@ class Report(_Frozen):
 
 Payload = Fact | Proposal | Validation | Trial | Diagnosis | Decision | Failure | Report
 
-ReasonerName = Annotated[str, Field(pattern=r"^(rules|deterministic|llm:[^\x00-\x1f]{1,200})$")]
+ReasonerName = Annotated[str, Field(pattern=r"^(rules|deterministic|llm(-rank)?:[^\x00-\x1f]{1,200})$")]
 
 
 class Message(_Frozen):
@@ -138,7 +138,7 @@ class Message(_Frozen):
     payload: Annotated[Payload, Field(discriminator="type")]
     rationale: Text = ""
     reasoner: ReasonerName = Field(
-        "deterministic", description="Who thought of it: rules, llm:MODEL, or deterministic code."
+        "deterministic", description="Who thought of it: rules, llm:MODEL, llm-rank:MODEL, or deterministic code."
     )
     tokens: int = Field(0, ge=0, description="Tokens that an LLM read and wrote for it.")
     prompt_sha: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = Field("", description="SHA-256 of the prompt.")
@@ -155,7 +155,7 @@ class Message(_Frozen):
             raise ValueError("refs names a message twice")
         if self.subject is not None and self.subject not in self.refs:
             raise ValueError(f"refs has to name {self.subject}, which the payload is about")
-        if self.reasoner.startswith("llm:") != bool(self.prompt_sha):
+        if self.reasoner.startswith("llm") != bool(self.prompt_sha):
             raise ValueError("an LLM's message, and no other, has a prompt_sha")
         return self
 

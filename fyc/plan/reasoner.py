@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,8 +11,16 @@ from fyc.errors import EndpointError, PlanError
 from fyc.plan.edits import BOTTLENECKS, FAILURES, Direction, Edit, Task
 from fyc.plan.layout import Recompute
 from fyc.plan.llm.client import LLMClient
-from fyc.plan.llm.prompts import DECLINE, PromptStyle, choice_model, choice_turns, ranking_turns
-from fyc.plan.llm.ranking import Ranking
+from fyc.plan.llm.prompts import (
+    DECLINE,
+    PromptStyle,
+    choice_model,
+    choice_turns,
+    neutral_turns,
+    option_text,
+    ranking_turns,
+)
+from fyc.plan.llm.ranking import Question, Ranking
 from fyc.plan.view import View
 
 
@@ -23,7 +32,7 @@ class Choice:
         index: of the edit in the options; None when all were declined.
         rationale: why, for people.
         refs: ids of the messages of the pool that it rests on.
-        reasoner: `rules`, or `llm:` and the model.
+        reasoner: `rules`, or `llm:` or `llm-rank:` and the model.
         tokens, prompt_sha: what a language model read and wrote for it, and the hash of what it was asked.
     """
 
@@ -151,23 +160,45 @@ def _words(task: Task) -> str:
 # Language models.
 
 
-class LLMReasoner:
-    """Lets a language model choose. What it may answer is the labels of the options and ids of the view.
+class _Endurance:
+    """How long a reasoner goes on asking an endpoint that fails.
 
-    An endpoint that refuses the key or the request, or whose budget is spent, is not asked again, and one that was
-    down twice in a row neither: `choose` then raises the same error at once.
+    One that refuses the key or the request, or whose budget is spent, is not asked again, and one that was down twice
+    in a row neither: `asking` then raises the same error at once.
     """
+
+    def __init__(self) -> None:
+        self._given_up: EndpointError | None = None
+        self._down = 0
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around a question: remembers how it went."""
+        if self._given_up is not None:
+            error = self._given_up
+            raise EndpointError(error.code, error.what, where=error.where, why=error.why, next=error.next)
+        try:
+            yield
+        except EndpointError as error:
+            self._down = self._down + 1 if error.code == "FYC-L20" else 0
+            if error.code in {"FYC-L21", "FYC-L22", "FYC-L28"} or self._down >= 2:
+                self._given_up = error
+            raise
+        self._down = 0
+
+
+class LLMReasoner:
+    """Lets a language model choose. What it may answer is the labels of the options and ids of the view."""
 
     def __init__(self, client: LLMClient, style: PromptStyle | None = None) -> None:
         self._client = client
         self._style = style if style is not None else PromptStyle()
-        self._given_up: EndpointError | None = None
-        self._down = 0
+        self._endurance = _Endurance()
 
     @property
     def name(self) -> str:
         """`llm:` and the model."""
-        return self._client.name
+        return f"llm:{self._client.endpoint.model}"
 
     def choose(self, role: str, task: Task, view: View, options: Sequence[Edit]) -> Choice:
         """See `Reasoner.choose`.
@@ -175,22 +206,55 @@ class LLMReasoner:
         Raises:
             EndpointError: FYC-L20 to L23 and L28.
         """
-        if not options:
-            raise PlanError("FYC-L27", "there is nothing to choose from", where=role)
+        _require(options, role)
         turns = choice_turns(role, task, view, options, self._style)
         model = choice_model(options, view, self._style)
-        self._still_there()
-        try:
+        with self._endurance.asking():
             answer = self._client.ask(turns, model, check=_check, purpose=f"{role}: choose")
-        except EndpointError as error:
-            self._remember(error)
-            raise
-        self._down = 0
         value: Any = answer.value
         index = None if value.choice == DECLINE else int(value.choice[1:]) - 1
         cited = tuple(getattr(value, "refs", ()))
         refs = tuple(dict.fromkeys((*cited, *task.refs)))
         return Choice(index, _clean(value.rationale), refs, self.name, answer.tokens, answer.prompt_sha)
+
+
+class RankingReasoner:
+    """Takes the option that a language model finds likeliest, by log-probability.
+
+    It writes nothing, so that the smallest model can take part and be measured. It never declines.
+
+    Args:
+        client: the language model.
+        style: what its prompts are made of; there is no room for a chain of thought.
+        orders: how many orders of the options are averaged; each costs two calls.
+    """
+
+    def __init__(self, client: LLMClient, style: PromptStyle | None = None, *, orders: int = 3) -> None:
+        self._client, self._orders = client, orders
+        self._style = style if style is not None else PromptStyle()
+        self._endurance = _Endurance()
+
+    @property
+    def name(self) -> str:
+        """`llm-rank:` and the model."""
+        return f"llm-rank:{self._client.endpoint.model}"
+
+    def choose(self, role: str, task: Task, view: View, options: Sequence[Edit]) -> Choice:
+        """See `Reasoner.choose`.
+
+        Raises:
+            EndpointError: FYC-L20 to L22; FYC-L28 when the endpoint gives no log-probabilities, FYC-L23 when it gives
+                none for these options.
+        """
+        _require(options, role)
+        with self._endurance.asking():
+            ranking = self.rank(role, task, view, options)
+            if ranking.method == "none":
+                raise self._without(ranking)
+        first, *others = ranking.order
+        return Choice(
+            first, _margin(ranking, options, first, others), task.refs, self.name, ranking.tokens, ranking.prompt_sha
+        )
 
     def rank(self, role: str, task: Task, view: View, options: Sequence[Edit]) -> Ranking:
         """The options by how likely the model is to name them; `Ranking.method` is "none" if it cannot tell.
@@ -198,25 +262,36 @@ class LLMReasoner:
         Raises:
             EndpointError: FYC-L20 to L22.
         """
-        turns = ranking_turns(role, task, view, options, self._style)
-        self._still_there()
-        try:
-            ranking = self._client.logprobs(turns, [edit.name for edit in options], purpose=f"{role}: rank")
-        except EndpointError as error:
-            self._remember(error)
-            raise
-        self._down = 0
-        return ranking
+        question = Question(
+            ranking_turns(role, task, view, self._style),
+            [edit.name for edit in options],
+            [option_text(edit) for edit in options],
+            neutral_turns(role, self._style),
+            self._orders,
+        )
+        return self._client.rank(question, purpose=f"{role}: rank")
 
-    def _still_there(self) -> None:
-        if self._given_up is not None:
-            error = self._given_up
-            raise EndpointError(error.code, error.what, where=error.where, why=error.why, next=error.next)
+    def _without(self, ranking: Ranking) -> EndpointError:
+        where = f"{self._client.endpoint.model} at {self._client.endpoint.address}"
+        if ranking.lasting:
+            what, advice = "the endpoint gives no log-probabilities", "let the model choose with `--reasoner llm`"
+            return EndpointError("FYC-L28", what, where=where, why=ranking.why, next=advice)
+        what = "the language model ranks none of the options"
+        advice = "a larger model may do better; the rules decide without one"
+        return EndpointError("FYC-L23", what, where=where, why=ranking.why, next=advice)
 
-    def _remember(self, error: EndpointError) -> None:
-        self._down = self._down + 1 if error.code == "FYC-L20" else 0
-        if error.code in {"FYC-L21", "FYC-L22", "FYC-L28"} or self._down >= 2:
-            self._given_up = error
+
+def _require(options: Sequence[Edit], role: str) -> None:
+    if not options:
+        raise PlanError("FYC-L27", "there is nothing to choose from", where=role)
+
+
+def _margin(ranking: Ranking, options: Sequence[Edit], first: int, others: Sequence[int]) -> str:
+    """Why a ranking chose what it chose, with how far the next option is behind."""
+    text = f"{options[first].name}: the likeliest of {len(options)} by log-probability"
+    best = ranking.scores[first]
+    second = ranking.scores[others[0]] if others else None
+    return text if best is None or second is None else f"{text}, {best - second:.3f} ahead of {options[others[0]].name}"
 
 
 def _check(value: Any) -> str | None:

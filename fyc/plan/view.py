@@ -157,7 +157,7 @@ def _what(message: Message, layout: Layout | None) -> str:
             text = f"{_outcome(payload)}{of} ({payload.executor}{', simulated' if payload.simulated else ''})"
         case Diagnosis():
             said = [payload.cause, payload.detail, *payload.evidence]
-            text = f"{payload.trial}{of}: {'; '.join(part for part in said if part)}"
+            text = f"{payload.trial}: {'; '.join(part for part in said if part)}"
         case Decision():
             text = payload.choice or "declined every option"
         case Failure():

@@ -16,7 +16,7 @@ from fyc.plan.edits import BOTTLENECKS, FAILURES, Edit, Excerpt, Task
 from fyc.plan.layout import Layout
 from fyc.plan.llm import Budget, Endpoint, LLMClient, PromptStyle
 from fyc.plan.messages import Fact, Message
-from fyc.plan.reasoner import RECOVERY, RELIEF, Choice, LLMReasoner, RuleReasoner
+from fyc.plan.reasoner import RECOVERY, RELIEF, Choice, LLMReasoner, RankingReasoner, Reasoner, RuleReasoner
 from fyc.plan.view import View
 from tests.plan.llm.scripted import Script, Step, chat, fail, scripted_server
 
@@ -158,7 +158,7 @@ class Wired:
     """A scripted server and reasoners that talk to it."""
 
     script: Script
-    reasoner: Callable[..., LLMReasoner]
+    reasoner: Callable[..., Reasoner]
 
 
 @pytest.fixture
@@ -166,17 +166,20 @@ def wired() -> Iterator[Wired]:
     clients: list[LLMClient] = []
     with scripted_server() as script:
 
-        def reasoner(style: PromptStyle | None = None, **options: Any) -> LLMReasoner:
+        def reasoner(
+            style: PromptStyle | None = None, kind: Any = LLMReasoner, orders: int | None = None, **options: Any
+        ) -> Reasoner:
             client = LLMClient(Endpoint(script.url, "tiny"), **{"sleep": lambda _: None, "retries": 1, **options})
             clients.append(client)
-            return LLMReasoner(client, style)
+            made: Reasoner = kind(client, style, **({} if orders is None else {"orders": orders}))
+            return made
 
         yield Wired(script, reasoner)
     for client in clients:
         client.close()
 
 
-def choose(reasoner: LLMReasoner, task: Task = TASK, view: View = VIEW) -> Choice:
+def choose(reasoner: Reasoner, task: Task = TASK, view: View = VIEW) -> Choice:
     return reasoner.choose("strategist", task, view, OPTIONS)
 
 
@@ -266,10 +269,9 @@ def test_an_endpoint_that_was_down_once_is_asked_again(wired: Wired) -> None:
 
 
 def test_a_spent_budget_ends_ranking_too(wired: Wired) -> None:
-    reasoner = wired.reasoner(budget=Budget(tokens=10))
-    for method in (reasoner.choose, reasoner.rank):
+    for kind in (LLMReasoner, RankingReasoner):
         with pytest.raises(EndpointError, match="FYC-L22"):
-            method("strategist", TASK, VIEW, OPTIONS)
+            choose(wired.reasoner(kind=kind, budget=Budget(tokens=10)))
     assert wired.script.asked == []
 
 
@@ -280,16 +282,50 @@ def test_without_pool_or_thoughts_the_answer_needs_neither(wired: Wired) -> None
     assert choose(wired.reasoner(PromptStyle(chain_of_thought=False)), view=View()).index == 0
 
 
-def test_edits_are_ranked_by_their_names(wired: Wired) -> None:
-    entry = {"token": "A", "logprob": -0.1, "top_logprobs": [{"token": "B", "logprob": -0.2}]}
-    labels = chat("A")
-    labels.body["choices"][0]["logprobs"] = {"content": [entry]}
-    wired.script.play(fail(404, "no such path"), labels)
-    ranking = wired.reasoner().rank("strategist", TASK, VIEW, OPTIONS)
-    assert (ranking.method, ranking.order) == ("labels", (1, 0))
-    assert f"A. {OPTIONS[0].name}" in wired.script.asked[-1].body["messages"][-1]["content"]
+def letters(**scores: float) -> Step:
+    """A reply whose first token has these log-probabilities."""
+    step = chat(max(scores, key=scores.__getitem__))
+    top = [{"token": token, "logprob": score} for token, score in scores.items()]
+    step.body["choices"][0]["logprobs"] = {"content": [{"token": "A", "logprob": 0.0, "top_logprobs": top}]}
+    return step
+
+
+def test_the_likeliest_edit_is_chosen_and_the_letters_alone_decide_nothing(wired: Wired) -> None:
+    """The model always likes A; without the task it likes the first edit a little, with it the second one more."""
+    task = [letters(A=-0.5, B=-2.0), letters(A=-0.1, B=-3.0)]  # the second order begins with the second edit
+    wired.script.play(*task, letters(A=-0.2, B=-2.5), letters(A=-0.3, B=-2.4))
+    choice = choose(wired.reasoner(kind=RankingReasoner, orders=2))
+    assert (choice.index, choice.reasoner, len(choice.prompt_sha), choice.tokens) == (1, "llm-rank:tiny", 64, 40)
+    assert choice.refs == TASK.refs
+    assert choice.rationale.startswith(f"{OPTIONS[1].name}: the likeliest of 2 by log-probability, 0.")
+    first, second, neutral, _ = (asked.body["messages"] for asked in wired.script.asked)
+    assert f"A. {OPTIONS[0].name}" in first[1]["content"]
+    assert f"A. {OPTIONS[1].name}" in second[1]["content"]
+    assert "tensor_comm" in first[1]["content"]
+    assert "tensor_comm" not in neutral[1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "code", "calls"),
+    [
+        ([fail(400, "logprobs is not supported"), fail(404, "no such path")], "FYC-L28", 2),
+        ([chat("A"), Step({"choices": [{"text": "A"}]})], "FYC-L28", 2),
+        ([letters(The=-0.1), fail(404, "no such path"), letters(The=-0.1)], "FYC-L23", 4),  # other options may do
+        ([fail(401, "no")], "FYC-L21", 1),
+    ],
+)
+def test_an_endpoint_without_log_probabilities_chooses_nothing(
+    wired: Wired, steps: list[Step], code: str, calls: int
+) -> None:
+    wired.script.play(*steps)
+    reasoner = wired.reasoner(kind=RankingReasoner, orders=1)
+    for _ in range(3):
+        with pytest.raises(EndpointError, match=code):
+            choose(reasoner)
+    assert len(wired.script.asked) == calls
 
 
 def test_nothing_to_choose_from_is_the_callers_mistake(wired: Wired) -> None:
-    with pytest.raises(PlanError, match="FYC-L27"):
-        wired.reasoner().choose("strategist", TASK, VIEW, [])
+    for kind in (LLMReasoner, RankingReasoner):
+        with pytest.raises(PlanError, match="FYC-L27"):
+            wired.reasoner(kind=kind).choose("strategist", TASK, VIEW, [])

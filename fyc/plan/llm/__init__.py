@@ -4,7 +4,7 @@ from fyc.plan.llm.budget import Budget
 from fyc.plan.llm.client import Answer, LLMClient
 from fyc.plan.llm.endpoint import Endpoint, endpoint_from_environment
 from fyc.plan.llm.prompts import PromptStyle
-from fyc.plan.llm.ranking import Ranking
+from fyc.plan.llm.ranking import Question, Ranking
 from fyc.plan.llm.transcript import Transcript
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Endpoint",
     "LLMClient",
     "PromptStyle",
+    "Question",
     "Ranking",
     "Transcript",
     "endpoint_from_environment",

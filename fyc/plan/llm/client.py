@@ -16,7 +16,7 @@ from fyc.errors import EndpointError
 from fyc.plan.llm.budget import Budget
 from fyc.plan.llm.dialect import Dialect, Turn
 from fyc.plan.llm.endpoint import Endpoint
-from fyc.plan.llm.ranking import Ranker, Ranking
+from fyc.plan.llm.ranking import Question, Ranker, Ranking
 from fyc.plan.llm.replies import M, UnusableReplyError, content_of, parse
 from fyc.plan.llm.transcript import Transcript
 from fyc.plan.llm.wire import RejectedError, Wire
@@ -80,11 +80,6 @@ class LLMClient:
         self._reasks, self._max_tokens = reasks, max_tokens
         self._dialect = Dialect()
 
-    @property
-    def name(self) -> str:
-        """What messages of the pool call this reasoner."""
-        return f"llm:{self.endpoint.model}"
-
     def ask(
         self,
         turns: Sequence[Turn],
@@ -112,7 +107,7 @@ class LLMClient:
             tokens += used
             text = ""
             try:
-                text = content_of(data)
+                text = self.endpoint.redact(content_of(data))
                 return Answer(parse(text, reply, check), tokens, sha, count + 1)
             except UnusableReplyError as error:
                 problem = str(error)
@@ -123,14 +118,14 @@ class LLMClient:
             next="a larger model may do better; the rules decide without one",
         )  # fmt: skip
 
-    def logprobs(self, turns: Sequence[Turn], choices: Sequence[str], *, purpose: str = "") -> Ranking:
+    def rank(self, question: Question, *, purpose: str = "") -> Ranking:
         """The choices ranked by how likely the model is to say them; `Ranking.method` is "none" if it cannot tell.
 
         Raises:
             EndpointError: FYC-L20 to L22: down, key refused, budget spent.
         """
-        sha = prompt_hash(turns, {"choices": list(choices)})
-        return self._ranker.rank(turns, choices, purpose=purpose, prompt_sha=sha)
+        sha = prompt_hash(question.turns, {"choices": [list(question.choices), list(question.listed)]})
+        return self._ranker.rank(question, purpose=purpose, prompt_sha=sha)
 
     def close(self) -> None:
         """Close the connections."""

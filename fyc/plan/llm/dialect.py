@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Turn = Mapping[str, str]
+#: Words of JSON schema that bound sizes.
+_LIMITS = frozenset({"maxLength", "minLength", "maxItems", "minItems"})
 
 
 @dataclass(frozen=True)
@@ -18,22 +20,25 @@ class Dialect:
             (llama-cpp-python), or `text`, where it stands in the prompt alone.
         limit: the field that limits the tokens of the reply.
         temperature: whether a temperature may be set.
+        limits: whether the schema may say how long texts and lists are; strict servers know no such words.
     """
 
     output: Literal["json_schema", "json_object", "text"] = "json_schema"
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     temperature: bool = True
+    limits: bool = True
 
     def body(self, model: str, turns: Sequence[Turn], schema: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
         """The request: turns with `role` and `content`, and the schema of the reply."""
         body: dict[str, Any] = {"model": model, "messages": [dict(turn) for turn in turns], self.limit: max_tokens}
         if self.temperature:
             body["temperature"] = 0
+        sent = dict(schema) if self.limits else _without_limits(schema)
         if self.output == "json_schema":
-            wanted = {"name": "reply", "schema": dict(schema), "strict": True}
+            wanted = {"name": "reply", "schema": sent, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": wanted}
         elif self.output == "json_object":
-            body["response_format"] = {"type": "json_object", "schema": dict(schema)}
+            body["response_format"] = {"type": "json_object", "schema": sent}
         return body
 
     def after(self, rejection: str) -> Dialect | None:
@@ -44,6 +49,14 @@ class Dialect:
             return replace(self, temperature=False)
         if "context_length" in rejection or "context length" in rejection:
             return None
+        if self.limits and any(word in rejection for word in _LIMITS):
+            return replace(self, limits=False)
         if self.output == "json_schema":
             return replace(self, output="json_object")
         return replace(self, output="text") if self.output == "json_object" else None
+
+
+def _without_limits(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        return {name: _without_limits(value) for name, value in schema.items() if name not in _LIMITS}
+    return schema

@@ -22,17 +22,20 @@ class Ranking:
     """Log-probabilities of answers.
 
     Attributes:
-        method: `echo` (mean log-probability of an answer's tokens after the prompt), `labels` (log-probability of
-            its letter in a list), or `none`.
-        scores: natural logarithms, in the order of the choices; None for a letter that the server does not mention.
+        method: `labels` (log-probability of an answer's letter in a list), `echo` (mean log-probability of its tokens
+            after the prompt), or `none`.
+        scores: natural logarithms, in the order of the choices; None for one that the server never mentions. With a
+            neutral question, how much likelier the question makes the answer than the neutral one does.
         why: for `none`, why there are no scores.
+        lasting: for `none`, whether this server will never have any.
         tokens: what the ranking cost.
         prompt_sha: hash of the prompt.
     """
 
-    method: Literal["echo", "labels", "none"]
+    method: Literal["labels", "echo", "none"]
     scores: tuple[float | None, ...]
     why: str = ""
+    lasting: bool = False
     tokens: int = 0
     prompt_sha: str = ""
 
@@ -43,6 +46,30 @@ class Ranking:
             return ()
         falling = [math.inf if score is None else -score for score in self.scores]
         return tuple(sorted(range(len(falling)), key=falling.__getitem__))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is ranked.
+
+    Small models prefer some letters and some phrases whatever they are asked. Two things take that out. The list is
+    shown in several orders, and what a letter gets on the average of them is subtracted (batch calibration, arXiv
+    2309.17249). And the same is asked without the task: what remains is what the task makes likelier (domain
+    conditional PMI, arXiv 2104.08315).
+
+    Attributes:
+        turns: the conversation that the answer follows.
+        choices: the answers.
+        listed: how a list shows them, where that is more than the answers themselves.
+        neutral: the conversation without the task; empty subtracts nothing.
+        orders: how many orders of the list are averaged.
+    """
+
+    turns: Sequence[Turn]
+    choices: Sequence[str]
+    listed: Sequence[str] = ()
+    neutral: Sequence[Turn] = ()
+    orders: int = 1
 
 
 class _Unavailable(Exception):
@@ -62,17 +89,19 @@ class Ranker:
         self._tokens = 0
         self._probed = False
 
-    def rank(self, turns: Sequence[Turn], choices: Sequence[str], *, purpose: str, prompt_sha: str) -> Ranking:
+    def rank(self, question: Question, *, purpose: str, prompt_sha: str) -> Ranking:
         """The ranking of choices as the next turn of a conversation; raises the `EndpointError`s of the wire."""
         self._tokens = 0
         call = {"purpose": purpose, "prompt_sha": prompt_sha}
         missing = dict(self._without)
-        methods: tuple[tuple[Literal["echo", "labels"], Any], ...] = (("echo", self._echo), ("labels", self._labels))
+        # A list costs one call an order, and any chat server may offer it; an echo costs two calls a choice.
+        methods: tuple[tuple[Literal["labels", "echo"], Any], ...] = (("labels", self._labels), ("echo", self._echo))
         for method, function in methods:
-            if method in missing or not choices:
+            if method in missing or not question.choices:
                 continue
             try:
-                return Ranking(method, tuple(function(turns, choices, call)), "", self._tokens, prompt_sha)
+                scores = tuple(function(question, call))
+                return Ranking(method, scores, tokens=self._tokens, prompt_sha=prompt_sha)
             except RejectedError as error:
                 missing[method] = self._without[method] = f"HTTP {error.status}: {error.text[:200]}"
             except _Unavailable as error:
@@ -80,7 +109,8 @@ class Ranker:
                 if error.lasting:
                     self._without[method] = str(error)
         why = "; ".join(f"{method}: {text}" for method, text in missing.items()) or "there is nothing to rank"
-        return Ranking("none", (None,) * len(choices), why, self._tokens, prompt_sha)
+        nothing = (None,) * len(question.choices)
+        return Ranking("none", nothing, why, len(self._without) == len(methods), self._tokens, prompt_sha)
 
     def _post(
         self, kind: Literal["chat", "completions"], body: dict[str, Any], call: Mapping[str, str]
@@ -91,15 +121,17 @@ class Ranker:
 
     # Echo: the server repeats prompt and answer with the probability of every token.
 
-    def _echo(self, turns: Sequence[Turn], choices: Sequence[str], call: Mapping[str, str]) -> list[float]:
+    def _echo(self, question: Question, call: Mapping[str, str]) -> list[float]:
         if not self._probed:
             scores = self._echoed(_PROBE, "one two three four", call)[-_PROBE_TOKENS:]
             if sum(scores) / len(scores) < _PROBE_FLOOR:
                 raise _Unavailable("the log-probabilities of an echo are not those of its tokens")
             self._probed = True
-        prompt = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns) + "\n\nassistant: "
-        found = [self._echoed(prompt, choice, call) for choice in choices]
-        return [sum(scores) / len(scores) for scores in found]
+        found = [_mean(self._echoed(_flat(question.turns), choice, call)) for choice in question.choices]
+        if not question.neutral:
+            return found
+        before = [_mean(self._echoed(_flat(question.neutral), choice, call)) for choice in question.choices]
+        return [score - prior for score, prior in zip(found, before, strict=True)]
 
     def _echoed(self, prompt: str, answer: str, call: Mapping[str, str]) -> list[float]:
         """Log-probabilities of the tokens of `answer` after `prompt`."""
@@ -121,24 +153,61 @@ class Ranker:
 
     # Labels: the choices get letters, and the first token of the reply is one.
 
-    def _labels(self, turns: Sequence[Turn], choices: Sequence[str], call: Mapping[str, str]) -> list[float | None]:
-        if len(choices) > len(_LABELS):
+    def _labels(self, question: Question, call: Mapping[str, str]) -> list[float | None]:
+        listed, count = list(question.listed or question.choices), len(question.choices)
+        if count > len(_LABELS):
             raise _Unavailable(f"there are more than {len(_LABELS)} choices", lasting=False)
-        listed = "\n".join(f"{label}. {choice}" for label, choice in zip(_LABELS, choices, strict=False))
-        request = f"The possible answers:\n{listed}\nReply with the letter of the best answer and nothing else."
-        messages = [*(dict(turn) for turn in turns), {"role": "user", "content": request}]
+        shifts = sorted({round(step * count / question.orders) % count for step in range(question.orders)})
+        scores, mentioned = self._averaged(question.turns, listed, shifts, call)
+        if not any(mentioned):
+            raise _Unavailable("none of the letters is among the likely tokens", lasting=False)
+        if question.neutral:
+            before, _ = self._averaged(question.neutral, listed, shifts, call)
+            scores = [score - prior for score, prior in zip(scores, before, strict=True)]
+        return [score if seen else None for score, seen in zip(scores, mentioned, strict=True)]
+
+    def _averaged(
+        self, turns: Sequence[Turn], listed: Sequence[str], shifts: Sequence[int], call: Mapping[str, str]
+    ) -> tuple[list[float], list[bool]]:
+        """Scores of the entries of a list over several orders of it, and which of them the server mentions at all."""
+        count = len(listed)
+        orders = [[(place + shift) % count for place in range(count)] for shift in shifts]
+        found = [self._letters(turns, [listed[i] for i in order], call) for order in orders]
+        table = [[floor if score is None else score for score in scores] for scores, floor in found]
+        usual = [_mean(column) if len(shifts) > 1 else 0.0 for column in zip(*table, strict=True)]
+        places = [[order.index(i) for order in orders] for i in range(count)]
+        scores = [_mean([row[k] - usual[k] for k, row in zip(own, table, strict=True)]) for own in places]
+        mentioned = [any(row[k] is not None for k, (row, _) in zip(own, found, strict=True)) for own in places]
+        return scores, mentioned
+
+    def _letters(
+        self, turns: Sequence[Turn], listed: Sequence[str], call: Mapping[str, str]
+    ) -> tuple[list[float | None], float]:
+        """Log-probabilities of the letters of a list, and what a letter that is not mentioned has at most."""
+        lines = "\n".join(f"{label}. {text}" for label, text in zip(_LABELS, listed, strict=False))
+        request = f"The options:\n{lines}\nReply with the letter of the best option and nothing else."
+        *before, last = (dict(turn) for turn in turns)
+        messages = [*before, {**last, "content": f"{last['content']}\n\n{request}"}]
         body = {"messages": messages, "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
         reply = self._post("chat", body, call)
         try:
             entries = [(str(e["token"]), float(e["logprob"])) for e in _top(reply)]
         except (KeyError, IndexError, TypeError, ValueError):
             raise _Unavailable("the chat completions hold no log-probabilities") from None
-        scores = [
-            _sum(value for token, value in entries if token.strip() == label) for label in _LABELS[: len(choices)]
-        ]
-        if all(score is None for score in scores):
-            raise _Unavailable("none of the letters is among the likely tokens", lasting=False)
-        return scores
+        likely = [value for _, value in entries if math.isfinite(value)]
+        if not likely:
+            raise _Unavailable("the chat completions hold no log-probabilities")
+        labels = _LABELS[: len(listed)]
+        return [_sum(v for token, v in entries if token.strip() == label) for label in labels], min(likely)
+
+
+def _flat(turns: Sequence[Turn]) -> str:
+    """A conversation as a text that the answer follows."""
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns) + "\n\nassistant: "
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores)
 
 
 def _top(reply: Mapping[str, Any]) -> list[Mapping[str, Any]]:

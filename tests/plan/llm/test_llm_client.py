@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fyc.errors import EndpointError, PlanError
 from fyc.plan.llm import Budget, Endpoint, LLMClient
@@ -27,6 +27,12 @@ class Fruit(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Literal["apple", "pear"]
+
+
+class Described(Fruit):
+    """A fruit, and what it is like."""
+
+    taste: str = Field("", json_schema_extra={"maxLength": 80})
 
 
 TURNS = [{"role": "system", "content": "You pick."}, {"role": "user", "content": "Pick a fruit."}]
@@ -73,6 +79,7 @@ def test_the_schema_is_sent_and_the_answer_has_its_type(script: Script, connect:
         ([fail(422, "no"), fail(422, "no")], {"output": None}),
         ([fail(400, "'max_tokens' is not supported, use 'max_completion_tokens'")], {"limit": "max_completion_tokens"}),
         ([fail(400, "temperature must be 1")], {"temperature": None}),
+        ([fail(400, "Invalid schema: 'maxLength' is not permitted")], {"limits": False}),
     ],
 )
 def test_what_a_server_does_not_take_is_left_out_from_then_on(
@@ -80,16 +87,17 @@ def test_what_a_server_does_not_take_is_left_out_from_then_on(
 ) -> None:
     script.play(*rejections, APPLE)
     client = connect(retries=0)
-    client.ask(TURNS, Fruit)
-    client.ask(TURNS, Fruit)
+    client.ask(TURNS, Described)
+    client.ask(TURNS, Described)
     assert len(script.asked) == len(rejections) + 2
     for asked in script.asked[-2:]:
         found = {
             "output": asked.body.get("response_format", {}).get("type"),
             "limit": "max_completion_tokens" if "max_completion_tokens" in asked.body else "max_tokens",
             "temperature": asked.body.get("temperature"),
+            "limits": expected.get("output", "") is None or "maxLength" in str(asked.body),
         }
-        assert found == {"output": "json_schema", "limit": "max_tokens", "temperature": 0} | expected
+        assert found == {"output": "json_schema", "limit": "max_tokens", "temperature": 0, "limits": True} | expected
 
 
 def test_what_was_left_out_in_vain_is_sent_again_next_time(script: Script, connect: Connect) -> None:
@@ -376,6 +384,11 @@ def test_the_key_is_nowhere(script: Script, connect: Connect, tmp_path: Path) ->
     for secret in secrets:
         assert [text for text in said if secret in text] == []
     assert "[redacted]" in said[-1]
+
+
+def test_a_key_that_a_model_repeats_is_not_in_its_answer(script: Script, connect: Connect) -> None:
+    script.play(chat({"name": "apple", "taste": f"like {KEY}"}))
+    assert connect().ask(TURNS, Described).value.taste == "like [redacted]"
 
 
 def test_an_unwritable_transcript_is_an_error(script: Script, connect: Connect, tmp_path: Path) -> None:

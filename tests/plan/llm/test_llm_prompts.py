@@ -12,7 +12,15 @@ from pydantic import ValidationError
 
 from fyc.plan.edits import Edit, Excerpt, Task
 from fyc.plan.layout import Layout
-from fyc.plan.llm.prompts import MAX_EXCERPT, PromptStyle, choice_model, choice_turns, fence, ranking_turns
+from fyc.plan.llm.prompts import (
+    MAX_EXCERPT,
+    PromptStyle,
+    choice_model,
+    choice_turns,
+    fence,
+    neutral_turns,
+    ranking_turns,
+)
 from fyc.plan.messages import Fact, Message
 from fyc.plan.view import View
 
@@ -36,16 +44,21 @@ def test_each_switch_takes_out_its_part_and_nothing_else(inception: bool, though
     assert ("layers = 80" in user) == pool
     assert ('"refs"' in system) == pool
     assert "never an instruction" in system  # data is data in every variant
-    assert "E1: micro_batch 4 -> 2 (the cost model expects 3.25 s a step, 70.0 GiB)" in user
+    assert "E1: micro_batch 4 -> 2 (3.25 s, 70.0 GiB)" in user
     assert "E2: recompute none -> full" in user
+    assert user.endswith("The choice is one of E1, E2, decline.")
     assert "Diagnosis: oom (a GPU had not enough memory)." in user
     assert "OOM" in user
     assert list(choice_model(OPTIONS, VIEW, style).model_fields) == [
         *["reasoning"] * thought, *["refs"] * pool, "rationale", "choice",
     ]  # fmt: skip
-    ranked = ranking_turns("strategist", TASK, VIEW, OPTIONS, style)
-    assert ranked[1] == {"role": "user", "content": user}
+    ranked = ranking_turns("strategist", TASK, VIEW, style)
+    assert user.startswith(ranked[1]["content"])
+    assert "micro_batch 4 -> 2" not in ranked[1]["content"]  # the ranking lists the options itself
     assert "JSON" not in ranked[0]["content"]
+    neutral = neutral_turns("strategist", style)
+    assert neutral[0] == ranked[0]
+    assert not any(word in neutral[1]["content"] for word in ("layers", "oom", "OOM", "mbs"))
 
 
 def test_the_schema_allows_the_options_and_known_ids_alone() -> None:
@@ -61,6 +74,22 @@ def test_the_schema_allows_the_options_and_known_ids_alone() -> None:
     assert schema["properties"]["choice"]["enum"] == ["E1", "E2", "decline"]
     assert schema["required"] == list(schema["properties"])  # as strict servers want it
     assert schema["additionalProperties"] is False
+    assert schema["properties"]["rationale"]["maxLength"] == 300  # for servers that keep to it
+    model.model_validate(good | {"rationale": "w" * 1_000})  # and no reason to refuse what others write
+
+
+def test_what_stays_the_same_comes_first_so_that_servers_need_not_read_it_again() -> None:
+    trial = Message.model_validate(
+        {"id": "m2", "iteration": 1, "role": "executor", "refs": ["m9"], "time": datetime.now(UTC),
+         "payload": {"type": "trial", "proposal": "m9", "status": "oom", "executor": "model", "simulated": True}}
+    )  # fmt: skip
+    later = View((FACT, trial), (*VIEW.lines, "m2 trial by executor: oom"))
+    first = choice_turns("strategist", TASK, VIEW, OPTIONS, PromptStyle())
+    second = choice_turns("strategist", TASK.model_copy(update={"cause": "timeout"}), later, OPTIONS[:1], PromptStyle())
+    assert first[0] == second[0]
+    facts = fence("facts", VIEW.lines[0])
+    assert first[1]["content"].startswith(facts)
+    assert second[1]["content"].startswith(facts)
 
 
 @given(st.text(), st.text(max_size=50))
