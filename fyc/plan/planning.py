@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from fyc.errors import PlanError
+from fyc.errors import PlanError, resource_error
 from fyc.plan.agents.coordinator import Coordinator, Outcome
 from fyc.plan.agents.reporter import Story, write_report
 from fyc.plan.agents.space import Space
@@ -17,7 +17,7 @@ from fyc.plan.cost.rates import Correction
 from fyc.plan.executor import Executor
 from fyc.plan.expert import expert_layout
 from fyc.plan.job import Job
-from fyc.plan.legal import Limits
+from fyc.plan.legal import Limits, legal_layouts
 from fyc.plan.messages import Message
 from fyc.plan.pictures import Scene, draw
 from fyc.plan.pool import MessagePool
@@ -29,12 +29,28 @@ PLAN_FORMAT = 1
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: a job, and how to plan it."""
+    """What is asked for: a job, what is fixed of its layout, a calibration, and how many layouts to try."""
 
     job: Job
     limits: Limits | None = None
     correction: Correction | None = None
     trials: int = 20
+
+    def as_dict(self) -> dict[str, Any]:
+        """What job.json holds, for `fyc plan resume`: all but the number of trials."""
+        limits = {} if self.limits is None else {name: getattr(self.limits, name) for name in self.limits.names}
+        calibration = None if self.correction is None else self.correction.model_dump()
+        job = self.job.model_dump(exclude_none=True, mode="json")
+        return {"format": PLAN_FORMAT, "job": job, "limits": limits, "calibration": calibration}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], trials: int) -> Self:
+        """The request of a job.json; ValueError, KeyError or TypeError where it is none."""
+        if data["format"] != PLAN_FORMAT:
+            raise ValueError(f"its format is {data['format']}, this fyc reads {PLAN_FORMAT}")
+        limits = {str(name): tuple(values) for name, values in data["limits"].items()}
+        correction = None if data["calibration"] is None else Correction.model_validate(data["calibration"])
+        return cls(Job.model_validate(data["job"]), Limits(**limits) if limits else None, correction, trials)
 
 
 def make_plan(
@@ -50,13 +66,19 @@ def make_plan(
 
     Raises:
         NothingFitsError: FYC-L08, no layout is legal or fits.
-        PlanError: FYC-L12, the folder holds another plan.
+        PlanError: FYC-L12, the folder holds another plan; FYC-L16, the limits exclude each other; FYC-L18, the folder
+            cannot be written.
         ResourceError: FYC-S01 the disk is full, FYC-S03 another process plans there.
     """
     found = search(request.job, request.limits, correction=request.correction)
-    _claim(request.job, folder)
-    space = Space.of(request.job, executor.candidates(request.job), request.limits, request.correction)
-    expert = expert_layout(request.job) or found.best[0].layout
+    _claim(request, folder)
+    candidates = executor.candidates(request.job)
+    within = candidates
+    if request.limits is not None:
+        within = [one for one in candidates or legal_layouts(request.job) if request.limits.allow(one)]
+        candidates = within if candidates is not None else None
+    space = Space.of(request.job, candidates, request.limits, request.correction)
+    expert = expert_layout(request.job, within) or found.best[0].layout
     with MessagePool(folder / "pool.jsonl") as pool:
         outcome = Coordinator(space, executor, reasoner, pool, budget=request.trials, watch=watch).run(expert)
         pictures = draw(Scene.of(space, outcome, found.frontier, pool.content), folder)
@@ -64,8 +86,7 @@ def make_plan(
     frontier = [e.model_dump() for e in found.frontier]
     best = None if outcome.best is None else space.expected(outcome.best).model_dump()
     data: dict[str, Any] = {
-        "format": PLAN_FORMAT,
-        "job": request.job.model_dump(exclude_none=True),
+        **request.as_dict(),
         "best": best,
         "outcome": {
             "expert": outcome.expert.model_dump(),
@@ -84,33 +105,52 @@ def make_plan(
     return outcome
 
 
-def read_job(folder: Path) -> Job:
-    """The job of a plan folder.
+def read_request(folder: Path, trials: int = 20) -> Request:
+    """What was asked for when the plan of a folder was begun.
 
     Raises:
         PlanError: FYC-L12, the folder holds no plan.
     """
     try:
-        return Job.model_validate_json((folder / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        why = str(error).splitlines()[0]
-        raise PlanError("FYC-L12", "the folder holds no plan to go on with", where=str(folder), why=why) from error
+        return Request.from_dict(json.loads((folder / "job.json").read_text(encoding="utf-8")), trials)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"there is no key {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        advice = "give a folder that `fyc plan -o` wrote"
+        what = "the folder holds no plan to go on with"
+        raise PlanError("FYC-L12", what, where=str(folder), why=why, next=advice) from error
 
 
-def _claim(job: Job, folder: Path) -> None:
-    """Write the job into the folder, or see that it is the one that is there."""
-    folder.mkdir(parents=True, exist_ok=True)
+def read_job(folder: Path) -> Job:
+    """The job of a plan folder; raises what `read_request` raises."""
+    return read_request(folder).job
+
+
+def _claim(request: Request, folder: Path) -> None:
+    """Write the request into the folder, or see that it is the one that is there."""
     place = folder / "job.json"
-    text = job.model_dump_json(indent=1, exclude_none=True) + "\n"
-    if not place.exists():
-        if any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise PlanError(
-                "FYC-L12", "the folder is not empty and holds no plan", where=str(folder), next="take another"
-            )
-        _write(place, text)
-    elif read_job(folder) != job:
-        advice = "take another folder, or delete this one"
-        raise PlanError("FYC-L12", "the folder holds the plan of another job", where=str(folder), next=advice)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            if any(not path.name.startswith(".") for path in folder.iterdir()):
+                what, advice = "the folder is not empty and holds no plan", "take another"
+                raise PlanError("FYC-L12", what, where=str(folder), next=advice)
+            _write(place, json.dumps(request.as_dict(), indent=1) + "\n")
+    except OSError as error:
+        full = resource_error(error, where=str(folder), next="repeat the command")
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        advice = "give a folder that you may write"
+        raise full or PlanError(
+            "FYC-L18", "the plan cannot be written", where=str(folder), why=why, next=advice
+        ) from error
+    known = read_request(folder)
+    if known.as_dict() != request.as_dict():
+        parts = [name for name, value in request.as_dict().items() if known.as_dict()[name] != value]
+        names = {"limits": "--fix", "calibration": "--calibration"}
+        raise PlanError(
+            "FYC-L12", "the folder holds the plan of another job", where=str(folder),
+            why=f"they differ in {', '.join(names.get(part, part) for part in parts)}",
+            next="take another folder, or delete this one",
+        )  # fmt: skip
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The search: its result is the best of all legal layouts, and what does not fit is said."""
 
+import re
 import time
 
 import numpy as np
@@ -9,7 +10,7 @@ from fyc.errors import NothingFitsError
 from fyc.plan.estimate import estimate
 from fyc.plan.job import Job
 from fyc.plan.layout import Layouts
-from fyc.plan.legal import legal_layouts
+from fyc.plan.legal import Limits, legal_layouts
 from fyc.plan.search import search
 from tests.plan.jobs import LLAMA_8B, LLAMA_70B, make_job
 
@@ -50,3 +51,38 @@ def test_planning_70b_on_512_gpus_takes_less_than_ten_seconds(job_70b: Job) -> N
     started = time.perf_counter()
     search(job_70b)
     assert time.perf_counter() - started < 10
+
+
+def test_what_would_hold_a_model_does_hold_it() -> None:
+    """The advice is checked: with as many GPUs, or that type, there is a layout that fits."""
+    job = make_job(LLAMA_70B, gpu="a100-40gb", nodes=1, batch=64)
+    with pytest.raises(NothingFitsError) as info:
+        search(job)
+    match = re.search(r"take (\d+) GPUs of this type \((\d+) nodes\)", info.value.next)
+    assert match
+    nodes = int(match[2])
+    assert int(match[1]) == 8 * nodes
+    assert search(job.model_copy(update={"cluster": job.cluster.model_copy(update={"nodes": nodes})})).best
+    with pytest.raises(NothingFitsError):
+        search(job.model_copy(update={"cluster": job.cluster.model_copy(update={"nodes": nodes // 2})}))
+    types = re.search(r"take ([\w -]+) with as many GPUs", info.value.next)
+    assert types
+    for name in types[1].split(" or "):
+        assert search(make_job(LLAMA_70B, gpu=name, nodes=1, batch=64)).best
+
+
+def test_constraints_under_which_nothing_fits_are_named() -> None:
+    job = make_job(LLAMA_8B, nodes=1, batch=64)
+    with pytest.raises(NothingFitsError, match="with the constraints") as info:
+        search(job, Limits(tp=(1,), pp=(1,), zero=(0,)))
+    assert "drop --fix tp=1 and --fix pp=1 and --fix zero=0" in info.value.next
+
+
+@pytest.mark.parametrize(("batch", "near"), [(7, "such as 24"), (100, "such as 96 or 120")])
+def test_valid_batches_are_named_and_valid(batch: int, near: str) -> None:
+    job = make_job(LLAMA_8B, nodes=3, backend="fsdp2", batch=batch)
+    with pytest.raises(NothingFitsError) as info:
+        search(job)
+    assert near in info.value.next
+    for valid in near.removeprefix("such as ").split(" or "):
+        assert search(job.model_copy(update={"global_batch": int(valid)})).best
