@@ -62,7 +62,7 @@ bench: $(READY)
 
 bench-plan: $(READY)
 	@test -n '$(ROWS)' || { echo 'say which rows: make bench-plan ROWS="measured.csv more.csv"; docs/plan.md lists the columns'; exit 2; }
-	$(BIN)/python bench/plan.py $(ROWS)
+	$(BIN)/python bench/plan.py $(ROWS) $(if $(CALCULON),--calculon $(CALCULON))
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

@@ -1,22 +1,35 @@
 """How good the predictions of `fyc plan` are: the tables of docs/plan.md.
 
     python bench/plan.py ROWS.csv [ROWS.csv ...]      # `make bench-plan ROWS="..."`
+    python bench/plan.py ROWS.csv --calculon DIR      # beside calculon, from a checkout of it, on the same rows
 
 Uncalibrated: the constants that come with fyc. Calibrated: factors from five rows of the same source and GPU type,
 which are then left out. Constant MFU: the median MFU of the very rows it is judged on. The column "other half" holds
-the rows that the constants were not fitted on (odd lines).
+the rows that the constants were not fitted on (odd lines). calculon is judged on the rows that it can express; where
+these are not all, their number stands beside it, and its choices are compared on groups that it can express whole.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from plan_calculon import Calculon
 
-from fyc.plan.rows import MEMORY_METRICS, TIME_METRICS, read_sources
-from fyc.plan.validate import Prediction, Validation, validate
+from fyc.plan.rows import MEMORY_METRICS, TIME_METRICS, Case, Source, read_rows, read_sources
+from fyc.plan.validate import (
+    MIN_GROUP,
+    Prediction,
+    Validation,
+    choice_regret,
+    job_key,
+    short_source,
+    split_cases,
+    validate,
+)
 
 TIME, MEMORY = tuple(TIME_METRICS), tuple(MEMORY_METRICS)
 # name, part of the source, metrics, precisions (low: fp8 and below), target uncalibrated and calibrated
@@ -41,12 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", type=Path)
     parser.add_argument("--clusters", type=Path, help="instead of the facts about sources that come with fyc")
+    parser.add_argument("--calculon", type=Path, help="checkout of github.com/calculon-ai/calculon")
     options = parser.parse_args()
     sources = read_sources(options.clusters)
+    peer = _peer(options.rows, sources, options.calculon) if options.calculon else {}
     plain = [validate(path, sources) for path in options.rows]
     calibrated = [validate(path, sources, calibration_rows=5) for path in options.rows]
-    print("| set | rows | uncalibrated | other half | bias | calibrated | target | constant MFU |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| set | rows | uncalibrated | other half | bias | calibrated | target | constant MFU | calculon stock |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, source, metrics, low, target, target_calibrated in SETS:
         mine = _of(plain, source, metrics, low)
         if not mine:
@@ -54,10 +69,44 @@ def main() -> None:
         after = _of(calibrated, source, metrics, low)
         goal = "" if target is None else f"{target:.0%} / {target_calibrated:.0%}"
         mfu = _constant_mfu(plain, source) if metrics == TIME else ""
-        half = _mape([p for p in mine if p.line % 2 == 1])
+        half = _mape([p.error for p in mine if p.line % 2 == 1])
         bias = np.mean([p.error for p in mine])
-        print(f"| {name} | {len(mine)} | {_mape(mine)} | {half} | {bias:+.1%} | {_mape(after)} | {goal} | {mfu} |")
+        mape = _mape([p.error for p in mine])
+        cells = (mape, half, f"{bias:+.1%}", _mape([p.error for p in after]), goal, mfu, _peer_cell(mine, peer))
+        print("|", " | ".join((name, str(len(mine)), *cells)), "|")
     _print_rest(plain)
+
+
+def _peer(paths: list[Path], sources: Sequence[Source], checkout: Path) -> dict[tuple[str, int], float]:
+    """Errors of calculon by source and line, and a table of what choosing by its prediction costs."""
+    calculon = Calculon(checkout)
+    errors: dict[tuple[str, int], float] = {}
+    groups: dict[tuple[object, ...], list[tuple[Case, float | None]]] = {}
+    for path in paths:
+        for case in split_cases(read_rows(path), sources)[0]:
+            if case.seconds is None:
+                continue
+            seconds = calculon.seconds(case)
+            groups.setdefault(job_key(case), []).append((case, seconds))
+            if seconds is not None:
+                errors[case.row.source, case.row.line] = seconds / case.seconds - 1
+    losses: dict[str, list[float]] = {}
+    for key, members in groups.items():
+        found = [(case, seconds) for case, seconds in members if seconds is not None]
+        if len(found) == len(members) and len({case.layout.key() for case, _ in members}) >= MIN_GROUP:
+            losses.setdefault(short_source(str(key[0])), []).append(choice_regret(found))
+    print("| choosing by calculon | groups | best one chosen | mean loss | worst |\n|---|---|---|---|---|")
+    for name, v in losses.items():
+        print(f"| {name} | {len(v)} | {sum(r == 0 for r in v)} | {np.mean(v):.2%} | {max(v):.1%} |")
+    print()
+    return errors
+
+
+def _peer_cell(rows: list[Prediction], peer: dict[tuple[str, int], float]) -> str:
+    found = [peer[p.source, p.line] for p in rows if (p.source, p.line) in peer]
+    if not found:
+        return ""
+    return _mape(found) + ("" if len(found) == len(rows) else f" ({len(found)} rows)")
 
 
 def _of(results: list[Validation], source: str, metrics: tuple[str, ...], low: bool | None) -> list[Prediction]:
@@ -69,8 +118,8 @@ def _of(results: list[Validation], source: str, metrics: tuple[str, ...], low: b
     ]
 
 
-def _mape(rows: list[Prediction]) -> str:
-    return f"{np.mean([abs(p.error) for p in rows]):.1%}" if rows else "no rows"
+def _mape(errors: Sequence[float]) -> str:
+    return f"{np.mean(np.abs(errors)):.1%}" if errors else "no rows"
 
 
 def _constant_mfu(results: list[Validation], source: str) -> str:

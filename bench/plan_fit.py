@@ -1,7 +1,7 @@
 """Fit the constants of the cost model on measured rows, and say how well they carry over.
 
     python bench/plan_fit.py ROWS.csv [ROWS.csv ...]                  # fit on every second row, show both halves
-    python bench/plan_fit.py ROWS.csv --leave-out source              # once without each source, judged on it
+    python bench/plan_fit.py ROWS.csv --leave-out source              # once without each source: half an hour
     python bench/plan_fit.py ROWS.csv --leave-out gpu                 # once without each GPU generation
     python bench/plan_fit.py ROWS.csv --write                         # and write them into fyc/plan
 
@@ -15,23 +15,27 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from fyc.plan.cluster import Cluster
 from fyc.plan.cost import kernels
 from fyc.plan.cost.rates import Rates
 from fyc.plan.cost.step import step_time
+from fyc.plan.estimate import estimate
+from fyc.plan.hardware import gpu
 from fyc.plan.job import Job
 from fyc.plan.layout import Layouts
 from fyc.plan.rows import Case, read_rows, read_sources
-from fyc.plan.validate import score_name, short_source, split_cases
+from fyc.plan.validate import score_name, split_cases
 
 DATA = Path(__file__).parent.parent / "fyc" / "plan" / "data"
 GENERATIONS = {"a": "ampere", "h": "hopper", "b": "blackwell", "g": "blackwell"}
+MOST = 80  # rows of a set that are fitted when something is left out
 HUBER = 0.1  # errors beyond this count in proportion, not squared
-PRIOR_WEIGHT = 0.02
+PRIOR_WEIGHT = 0.001  # of one spread of one constant, beside the squared errors of a set
 
 
 @dataclass(frozen=True)
@@ -47,34 +51,45 @@ class Constant:
         return f"{self.place}.{self.name}"
 
 
-def constants() -> list[Constant]:
-    """Everything that is fitted, from where it stands now."""
-    from fyc.plan.hardware import gpu
-    from fyc.plan.stack import stack
+#: What is assumed before any row is looked at, with how far off it may be (of its logarithm): round numbers of
+#: documents and micro-benchmarks of each generation, and the same for every framework.
+GPU_STARTS = {
+    "ampere": {"gemm_16": 0.75, "hbm_share": 0.8, "nvlink_share": 0.75},
+    "hopper": {"gemm_16": 0.65, "gemm_8": 0.5, "hbm_share": 0.8, "nvlink_share": 0.75},
+    "blackwell": {"gemm_16": 0.65, "gemm_8": 0.5, "hbm_share": 0.8, "nvlink_share": 0.75},
+}
+LATENCY_STARTS = {"nvlink_latency_us": 10.0, "kernel_us": 5.0}
+#: Share of the peak that attention's forward reaches: FlashAttention 1 and 2 (arXiv 2307.08691), 3 (arXiv 2407.08608).
+ATTENTION_STARTS = {
+    ("ampere", "flash1"): 0.33, ("ampere", "flash2"): 0.5, ("hopper", "flash1"): 0.2, ("hopper", "flash2"): 0.35,
+    ("hopper", "flash3"): 0.55, ("blackwell", "flash2"): 0.25, ("blackwell", "flash3"): 0.55,
+}  # fmt: skip
+STACK_STARTS = {"elementwise": 1.5, "logit_traffic": 30.0, "host_us": 700.0, "reduce_bytes": 3.0, "overlap_expert": 0.3}
+KERNEL_STARTS = {"PROLOGUE": 128.0, "UNEVEN": 1.3, "MISALIGNED": 4.0}
+SPREADS = {"gemm_16": 0.15, "gemm_8": 0.25, "hbm_share": 0.15, "nvlink_share": 0.2, "attention": 0.3}
+OF_STACK = {
+    "megatron-2021": ("elementwise", "logit_traffic"),
+    "megatron-deepspeed": ("elementwise", "logit_traffic", "host_us", "reduce_bytes"),
+    "llm-foundry": ("elementwise", "logit_traffic"),
+    "torchtitan": ("elementwise",),
+    "torchtitan-eager": ("elementwise",),
+    "megatron-core": ("elementwise", "overlap_expert"),
+    "megatron-bridge-2026": ("elementwise", "overlap_expert"),
+}
 
+
+def constants() -> list[Constant]:
+    """Everything that is fitted, from where it would stand if no row had been seen."""
     found = []
     for generation, name in (("ampere", "a100-80gb"), ("hopper", "h100-sxm"), ("blackwell", "b200")):
-        g = gpu(name)
-        spreads = {"gemm_16": 0.1, "gemm_8": 0.15, "hbm_share": 0.1, "nvlink_share": 0.1, "kernel_us": 0.3}
-        spreads["nvlink_latency_us"] = 0.3
-        found += [
-            Constant(generation, n, getattr(g, n).value, s) for n, s in spreads.items() if getattr(g, n) is not None
-        ]
-        found += [Constant(generation, f"attention.{n}", 1.0, 0.15) for n in g.attention]
-    fields = {"elementwise": 0.2, "logit_traffic": 0.2, "host_us": 0.2, "reduce_bytes": 0.3, "overlap_expert": 0.3}
-    of_stack = {
-        "megatron-2021": ("elementwise", "logit_traffic"),
-        "megatron-deepspeed": ("elementwise", "logit_traffic", "host_us", "reduce_bytes"),
-        "llm-foundry": ("elementwise", "logit_traffic"),
-        "torchtitan": ("elementwise",),
-        "torchtitan-eager": ("elementwise",),
-        "megatron-core": ("elementwise", "overlap_expert"),
-        "megatron-bridge-2026": ("elementwise", "overlap_expert"),
-    }
-    for name, wanted in of_stack.items():
-        found += [Constant(name, field, getattr(stack(name), field), fields[field]) for field in wanted]
-    found += [Constant("kernels", n, getattr(kernels, n), 0.2) for n in ("PROLOGUE", "UNEVEN", "MISALIGNED")]
-    return found
+        starts = GPU_STARTS[generation] | LATENCY_STARTS
+        found += [Constant(generation, n, start, SPREADS.get(n, 0.4)) for n, start in starts.items()]
+        for n, rates in gpu(name).attention.items():
+            factor = ATTENTION_STARTS[generation, n] / rates.forward.value
+            found.append(Constant(generation, f"attention.{n}", factor, SPREADS["attention"]))
+    for name, fields in OF_STACK.items():
+        found += [Constant(name, field, STACK_STARTS[field], 0.5) for field in fields]
+    return found + [Constant("kernels", n, start, 0.4) for n, start in KERNEL_STARTS.items()]
 
 
 class Fit:
@@ -83,22 +98,35 @@ class Fit:
     def __init__(self, cases: list[Case], names: list[Constant]) -> None:
         self.cases = [case for case in cases if case.seconds is not None]
         self.constants = names
-        self.layouts = [Layouts.of([case.layout]) for case in self.cases]
+        jobs: dict[str, list[int]] = {}
+        for i, case in enumerate(self.cases):
+            jobs.setdefault(case.job.model_dump_json(), []).append(i)
+        self.batches = [np.array(rows) for rows in jobs.values()]  # one evaluation predicts all layouts of a job
         self.measured = np.log([case.seconds for case in self.cases if case.seconds is not None])
         self.fitted = np.array([case.row.line % 2 == 0 for case in self.cases])
         self.sets = [score_name(case) for case in self.cases]
+
+    def thinned(self, most: int) -> np.ndarray:
+        """Evenly spread rows of every set, not more than so many: large sets weigh no more than small ones anyway."""
+        keep = np.zeros(len(self.cases), dtype=bool)
+        for name in set(self.sets):
+            rows = np.array([i for i, own in enumerate(self.sets) if own == name])
+            keep[rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]] = True
+        return keep
 
     def predict(self, logs: np.ndarray, which: np.ndarray) -> np.ndarray:
         """Logarithm of the predicted times of some rows."""
         values = {str(c): float(np.exp(x)) for c, x in zip(self.constants, logs, strict=True)}
         for name in ("PROLOGUE", "UNEVEN", "MISALIGNED"):
             setattr(kernels, name, values[f"kernels.{name}"])
-        times = []
-        for i in which:
-            job = _with(self.cases[i].job, values)
-            rates = Rates.of(job.cluster, job.stack, job.precision)
-            times.append(float(step_time(job, self.layouts[i], rates).total[0]))
-        return np.log(times)
+        times = np.full(len(self.cases), np.nan)
+        for batch in self.batches:
+            rows = batch[np.isin(batch, which)]
+            if len(rows):
+                job = _with(self.cases[rows[0]].job, values)
+                layouts = Layouts.of([self.cases[i].layout for i in rows])
+                times[rows] = step_time(job, layouts, Rates.of(job.cluster, job.stack, job.precision)).total
+        return np.asarray(np.log(times[which]))
 
     def run(self, use: np.ndarray, iterations: int) -> np.ndarray:
         """The constants that fit the rows where `use` is true."""
@@ -106,23 +134,33 @@ class Fit:
         spread = np.array([c.spread for c in self.constants])
         which = np.flatnonzero(use)
         counts = Counter(self.sets[i] for i in which)
-        weight = np.array([np.sqrt(2 / counts[self.sets[i]]) for i in which])
+        weight = np.array([1 / counts[self.sets[i]] for i in which])
 
-        def residuals(logs: np.ndarray) -> np.ndarray:
-            off = self.predict(logs, which) - self.measured[which]
-            size = np.abs(off)
-            robust = np.where(size < HUBER, size, np.sqrt(np.maximum(2 * HUBER * size - HUBER**2, 0)))
-            return np.r_[np.sign(off) * robust * weight, (logs - start) / spread * PRIOR_WEIGHT]
+        def off(logs: np.ndarray) -> np.ndarray:
+            return self.predict(logs, which) - self.measured[which]
 
-        logs = start.copy()
-        for _ in range(iterations):
-            here = residuals(logs)
-            slopes = np.stack([(residuals(logs + 0.02 * unit) - here) / 0.02 for unit in np.eye(len(logs))], axis=1)
-            change = np.clip(np.linalg.lstsq(slopes, -here, rcond=None)[0], -0.2, 0.2)
-            loss = float((here**2).sum())
-            step = next((s for s in (1.0, 0.5, 0.25) if float((residuals(logs + s * change) ** 2).sum()) < loss), 0.0)
-            logs = logs + step * change
-            if step == 0.0:
+        def loss(errors: np.ndarray, logs: np.ndarray) -> float:
+            size = np.abs(errors)
+            huber = np.where(size < HUBER, size**2, 2 * HUBER * size - HUBER**2)
+            return float((weight * huber).sum() + (((logs - start) / spread) ** 2).sum() * PRIOR_WEIGHT)
+
+        logs, errors, damping = start.copy(), off(start), 1e-3
+        best = loss(errors, logs)
+        for _ in range(iterations):  # Levenberg-Marquardt, far errors weighted down
+            slopes = np.stack([(off(logs + 0.02 * unit) - errors) / 0.02 for unit in np.eye(len(logs))], axis=1)
+            pull = weight * np.minimum(1.0, HUBER / np.maximum(np.abs(errors), 1e-9))
+            normal = slopes.T @ (pull[:, None] * slopes) + np.diag(PRIOR_WEIGHT / spread**2)
+            gradient = slopes.T @ (pull * errors) + PRIOR_WEIGHT * (logs - start) / spread**2
+            before = best
+            while damping < 1e6:
+                change = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -gradient)
+                new = logs + np.clip(change, -0.3, 0.3)
+                there = off(new)
+                if loss(there, new) < best:
+                    logs, errors, best, damping = new, there, loss(there, new), damping / 4
+                    break
+                damping *= 4
+            if before - best < 1e-5 * before:
                 break
         return logs
 
@@ -203,11 +241,43 @@ def _rewrite_stacks(values: dict[str, float]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def leave_out(cases: list[Case], what: str, iterations: int) -> None:
+    """Fit from the starts without one source, or one GPU generation, and predict it: as if nobody had measured it."""
+    fit = Fit([without_share(case) for case in cases], constants())
+    thinned = fit.thinned(MOST)
+    shipped = np.array([np.log(estimate(c.job, Layouts.of([c.layout])).seconds[0]) for c in cases if c.seconds])
+    labels = np.array([(run_of(case) if what == "source" else generation(case)) for case in fit.cases])
+    print("| left out | rows | error | bias | median error | error of the constants that saw it |")
+    print("|---|---|---|---|---|---|")
+    for label in dict.fromkeys(labels.tolist()):
+        out = np.flatnonzero(labels == label)
+        logs = fit.run((labels != label) & thinned, iterations)
+        off = np.expm1(fit.predict(logs, out) - fit.measured[out])
+        seen = np.abs(np.expm1(shipped[out] - fit.measured[out])).mean()
+        size = np.abs(off)
+        print(
+            f"| {label} | {len(out)} | {size.mean():.1%} | {off.mean():+.1%} | {np.median(size):.1%} | {seen:.1%} |",
+            flush=True,
+        )
+
+
+def run_of(case: Case) -> str:
+    """The entry of the file of sources that a row belongs to."""
+    return next(source.match for source in read_sources() if source.match in case.row.source)
+
+
+def without_share(case: Case) -> Case:
+    """A row whose cluster has the usual share of the network's bandwidth, not one that its own source determined."""
+    usual = Cluster.model_fields["network_share"].default
+    cluster = case.job.cluster.model_copy(update={"network_share": usual})
+    return replace(case, job=case.job.model_copy(update={"cluster": cluster}))
+
+
 def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", type=Path)
-    parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--leave-out", choices=["source", "gpu"])
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
@@ -216,11 +286,7 @@ def main() -> None:
     names = constants()
     fit = Fit(cases, names)
     if options.leave_out:
-        of = (lambda case: short_source(case.row.source)) if options.leave_out == "source" else generation
-        labels = np.array([of(case) for case in fit.cases])
-        for label in dict.fromkeys(labels.tolist()):
-            logs = fit.run(labels != label, options.iterations)
-            fit.table(logs, f"fitted without {label}", labels == label)
+        leave_out(cases, options.leave_out, options.iterations)
         return
     logs = fit.run(fit.fitted, options.iterations)
     fit.table(logs, "set")

@@ -10,15 +10,16 @@ import numpy as np
 from fyc.plan.cost.memory import memory_use
 from fyc.plan.cost.rates import Correction, Rates
 from fyc.plan.cost.step import step_time
+from fyc.plan.estimate import log_error
 from fyc.plan.job import Job
 from fyc.plan.layout import Floats, Layout, Layouts
 
-# How far each factor may reasonably be from 1 (standard deviation of its logarithm), and how noisy one measurement is.
+# How far each factor may reasonably be from 1: the standard deviation of its logarithm.
 PRIOR = {"product": 0.10, "streaming": 0.15, "tensor": 0.20, "data": 0.40, "host": 0.25}
-NOISE = 0.06
+NOISE = 0.6  # of how unsure the cost model is of a step: what stays that no factor of the cluster explains
 MEMORY_PRIOR = (0.15, 2.0)  # of the factor on activations, and of the constant in GiB
 MEMORY_NOISE = 0.02
-WORTH = 0.9  # a calibration must lower the error of rows it has not seen to this share
+SURE = 0.5  # standard errors by which factors must lower the error of rows that they have not seen
 _ITERATIONS = 12
 _STEP = 1e-3
 
@@ -36,7 +37,8 @@ class Observation:
 def calibrate(observations: Sequence[Observation], source: str = "", *, check: bool = True) -> Correction:
     """The factors that explain the observations with the least departure from 1.
 
-    The most probable factors under a normal prior on their logarithms; a measurement far off counts less (Huber).
+    The most probable factors under a normal prior on their logarithms. A measurement counts for as much as the cost
+    model is sure of that kind of step (`fyc.plan.estimate.log_error`), and less when it is far off (Huber).
     With no observation of a part's time, or none of memory, its factors stay 1 (0 GiB). The factors on time also stay
     1 where they do not carry over: when, each observation predicted from the others, they do not lower the error.
 
@@ -53,13 +55,14 @@ def calibrate(observations: Sequence[Observation], source: str = "", *, check: b
 
 
 def _carries_over(observations: Sequence[Observation]) -> bool:
-    """Whether factors from the other observations predict each one clearly better than none do."""
+    """Whether factors from the other observations predict each one better than none do."""
     if len(observations) < 3:
         return True
-    plain = [abs(_error(o, Correction())) for o in observations]
+    plain = np.array([abs(_error(o, Correction())) for o in observations])
     others = [[o for o in observations if o is not left] for left in observations]
     fitted = [abs(_error(o, Correction(**_fit_time(rest)))) for o, rest in zip(observations, others, strict=True)]
-    return sum(fitted) < WORTH * sum(plain)
+    better = plain - np.array(fitted)
+    return bool(better.mean() > SURE * better.std(ddof=1) / np.sqrt(len(better)))
 
 
 def _error(observation: Observation, by: Correction) -> float:
@@ -74,11 +77,12 @@ def _fit_time(observations: Sequence[Observation]) -> dict[str, float]:
     names = list(PRIOR)
     jobs = _by_job(observations)
     measured = np.log([o.seconds for _, _, mine in jobs for o in mine if o.seconds is not None])
+    noise = NOISE * np.concatenate([log_error(step_time(mine[0].job, layouts, rates)) for layouts, rates, mine in jobs])
 
     def residuals(logs: Floats) -> Floats:
         by = Correction(**dict(zip(names, np.exp(logs).tolist(), strict=True)))
         predicted = [step_time(mine[0].job, layouts, rates.corrected(by)).total for layouts, rates, mine in jobs]
-        return np.asarray((np.log(np.concatenate(predicted)) - measured) / NOISE)
+        return np.asarray((np.log(np.concatenate(predicted)) - measured) / noise)
 
     prior = np.array([PRIOR[name] for name in names])
     logs = _most_probable(residuals, np.zeros(len(names)), prior)

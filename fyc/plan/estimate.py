@@ -104,12 +104,13 @@ def estimate(job: Job, layouts: Layouts, correction: Correction | None = None) -
         rates = rates.corrected(correction)
     time = step_time(job, layouts, rates)
     memory = memory_use(job, layouts, correction)
-    spread = _spread(time) * (CALIBRATED if correction is not None else 1.0)
+    spread = Z80 * log_error(time) * (CALIBRATED if correction is not None else 1.0)
     return Estimates(job, layouts, time, memory, time.total * np.exp(-spread), time.total * np.exp(spread))
 
 
-def _spread(time: StepTime) -> Floats:
+def log_error(time: StepTime) -> Floats:
+    """How far predicted times may be off: the standard deviation of their logarithm, from what they are made of."""
     variance = np.full(len(time.product), SPREAD["common"] ** 2)
     for part, names in _PARTS.items():
         variance = variance + (SPREAD[part] * time.share(*names)) ** 2
-    return np.asarray(Z80 * np.sqrt(variance))
+    return np.asarray(np.sqrt(variance))

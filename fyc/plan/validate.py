@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +16,7 @@ from fyc.plan.calibrate import PRIOR, Observation, calibrate
 from fyc.plan.cost.rates import Correction, Rates
 from fyc.plan.cost.step import step_time
 from fyc.plan.estimate import Estimate, Estimates, estimate
-from fyc.plan.layout import Floats, Layouts
+from fyc.plan.layout import Floats, Layout, Layouts
 from fyc.plan.rows import Case, Reason, Row, Source, case_of, read_rows
 
 MIN_CALIBRATION = 3
@@ -99,8 +102,8 @@ def validate(path: Path, sources: Sequence[Source], *, calibration_rows: int = 0
     """
     rows = read_rows(path)
     cases, skipped = split_cases(rows, sources)
-    corrections, used = _corrections(cases, calibration_rows) if calibration_rows else ({}, set())
-    kept = [case for case in cases if case.row.line not in used]
+    corrections, used = _corrections(cases, calibration_rows) if calibration_rows else ({}, [])
+    kept = [case for case in cases if not any(_same_step(case, other) for other in used)]
     estimates = [_estimate(case, corrections.get(calibration_group(case))) for case in kept]
     pairs = list(zip(kept, estimates, strict=True))
     predictions = [_prediction(case, e, bool(calibration_rows)) for case, e in pairs]
@@ -132,8 +135,9 @@ def split_cases(rows: Iterable[Row], sources: Sequence[Source]) -> tuple[list[Ca
 
 
 def calibration_group(case: Case) -> tuple[str, str]:
-    """Rows that share one calibration: of one source and one GPU type."""
-    return case.row.source, case.row.gpu_type
+    """Rows that share one calibration: of one GPU type and one paper, or one source where no paper is named."""
+    paper = re.search(r"arXiv \d+\.\d+", case.row.source)
+    return paper[0] if paper else case.row.source, case.row.gpu_type
 
 
 def choose_rows(cases: Sequence[Case], count: int) -> list[int]:
@@ -166,25 +170,35 @@ def _sensitivity(case: Case) -> Floats:
     return np.array([float(time.share(*parts[name])[0]) for name in PRIOR])
 
 
-def _corrections(cases: Sequence[Case], count: int) -> tuple[dict[tuple[str, str], Correction], set[int]]:
-    """A calibration for each group that has rows to spare, and the lines that were used."""
+def _same_step(case: Case, used: Case) -> bool:
+    """Whether a row is one that was used, or says the same of the same step in another unit."""
+    if case.row.line == used.row.line:
+        return True
+    both_timed = case.seconds is not None and used.seconds is not None and case.row.metric != used.row.metric
+    same = calibration_group(case) == calibration_group(used) and case.layout == used.layout
+    return both_timed and same and job_key(case)[1:] == job_key(used)[1:]
+
+
+def _corrections(cases: Sequence[Case], count: int) -> tuple[dict[tuple[str, str], Correction], list[Case]]:
+    """A calibration for each group that has rows to spare, and the rows that were used."""
     corrections: dict[tuple[str, str], Correction] = {}
-    used: set[int] = set()
+    used: list[Case] = []
     for group in dict.fromkeys(calibration_group(case) for case in cases):
         members = [case for case in cases if calibration_group(case) == group]
-        timed = [case for case in members if case.seconds is not None]
+        metrics = Counter(case.row.metric for case in members if case.seconds is not None)
+        timed = [case for case in members if metrics and case.row.metric == metrics.most_common(1)[0][0]]
         weighed = [case for case in members if case.row.metric in ("peak_mem_gb", "peak_mem_gib")]
         chosen = [timed[i] for i in choose_rows(timed, _affordable(timed, count))]
         chosen += [weighed[i] for i in choose_rows(weighed, _affordable(weighed, count))]
         if chosen:
             corrections[group] = calibrate([_observation(case) for case in chosen], source=group[0])
-            used |= {case.row.line for case in chosen}
+            used += chosen
     return corrections, used
 
 
 def _affordable(cases: Sequence[Case], count: int) -> int:
-    """How many rows to calibrate on: at most half of them, and not fewer than three."""
-    affordable = min(count, len(cases) // 2)
+    """How many rows to calibrate on: not fewer than three, and as many are left to judge it on."""
+    affordable = min(count, len(cases) - MIN_CALIBRATION)
     return affordable if affordable >= MIN_CALIBRATION else 0
 
 
@@ -317,14 +331,23 @@ def _regrets(pairs: Sequence[tuple[Case, Estimates]]) -> list[Regret]:
     found: dict[str, list[float]] = {}
     for key, members in groups.items():
         if len({case.layout.key() for case, _ in members}) >= MIN_GROUP:
-            found.setdefault(short_source(str(key[0])), []).append(_choice_regret(members))
+            predicted = [(case, float(estimates.seconds[0])) for case, estimates in members]
+            found.setdefault(short_source(str(key[0])), []).append(choice_regret(predicted))
     return [
         Regret(name=name, groups=len(v), exact=sum(r == 0 for r in v), mean=float(np.mean(v)), worst=max(v))
         for name, v in found.items()
     ]
 
 
-def _choice_regret(members: Sequence[tuple[Case, Estimates]]) -> float:
-    measured = [case.seconds or math.inf for case, _ in members]
-    choice = int(np.argmin([float(estimates.seconds[0]) for _, estimates in members]))
-    return measured[choice] / min(measured) - 1
+def choice_regret(members: Sequence[tuple[Case, float]]) -> float:
+    """Time of the layout with the lowest predicted time over that of the fastest, less 1.
+
+    Args:
+        members: measured steps of one job with their predicted seconds; a layout measured twice counts by its median.
+    """
+    times: dict[Layout, list[float]] = {}
+    for case, _ in members:
+        times.setdefault(case.layout, []).append(case.seconds or math.inf)
+    measured = {layout: median(values) for layout, values in times.items()}
+    choice = min(members, key=lambda member: member[1])[0].layout
+    return measured[choice] / min(measured.values()) - 1

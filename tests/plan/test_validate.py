@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from fyc.plan.estimate import estimate
 from fyc.plan.layout import Layouts
 from fyc.plan.rows import Case, case_of, read_rows, read_sources
-from fyc.plan.validate import choose_rows, short_source, validate
+from fyc.plan.validate import choice_regret, choose_rows, short_source, validate
 
 SC21 = Path(__file__).parent / "sc21_table1.csv"
 
@@ -60,6 +61,19 @@ def test_calibration_finds_a_cluster_that_is_slower_throughout(tmp_path: Path) -
     assert len(used) == 4
 
 
+def test_a_step_stated_in_two_units_does_not_judge_its_own_calibration(tmp_path: Path) -> None:
+    """The ten steps once as seconds and once as TFLOP/s: what one of them calibrates, neither row judges."""
+    seconds = _predicted()
+    slow = _rewrite(tmp_path / "slow.csv", metric=lambda *_: "iter_s", value=lambda i, _: 1.25 * seconds[i])
+    twins = SC21.read_text(encoding="utf-8").splitlines()[1:6]
+    slow.write_text(slow.read_text(encoding="utf-8") + "\n".join(twins) + "\n", encoding="utf-8")
+    plain = {p.line for p in validate(slow, read_sources()).predictions}
+    kept = {p.line for p in validate(slow, read_sources(), calibration_rows=5).predictions}
+    used = {line for line in plain - kept if line <= 11}
+    assert len(used) == 5
+    assert plain - kept - used == {line + 10 for line in used if line <= 6}
+
+
 def test_rows_to_calibrate_on_differ() -> None:
     cases = [case for row in read_rows(SC21) if isinstance(case := case_of(row, read_sources()), Case)]
     chosen = choose_rows(cases, 4)
@@ -85,6 +99,13 @@ def test_regret_counts_the_loss_of_the_choice(tmp_path: Path) -> None:
     regret = validate(path, read_sources()).regrets[0]
     assert (regret.groups, regret.exact) == (1, 0)
     assert regret.mean == pytest.approx(0.25)
+
+
+def test_a_layout_measured_twice_counts_by_its_median() -> None:
+    cases = [case for row in read_rows(SC21) if isinstance(case := case_of(row, read_sources()), Case)]
+    one, other = cases[0], cases[1]
+    members = [(replace(one, seconds=1.0), 5.0), (replace(one, seconds=3.0), 5.0), (replace(other, seconds=1.6), 6.0)]
+    assert choice_regret(members) == pytest.approx(2.0 / 1.6 - 1)
 
 
 def test_a_row_that_ran_out_of_memory_is_not_called_feasible(tmp_path: Path) -> None:
