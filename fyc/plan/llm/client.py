@@ -21,6 +21,8 @@ from fyc.plan.llm.replies import M, UnusableReplyError, content_of, parse
 from fyc.plan.llm.transcript import Transcript
 from fyc.plan.llm.wire import RejectedError, Wire
 
+#: What is wrong may be wrong again: another reply to the same words takes some chance.
+_TEMPERATURE_AGAIN = 0.5
 #: How much of an unusable reply the model is shown again.
 _QUOTED = 1_500
 
@@ -103,7 +105,7 @@ class LLMClient:
         sha = prompt_hash(turns, schema)
         talk, tokens, problem = list(turns), 0, ""
         for count in range(1 + self._reasks):
-            data, used = self._chat(talk, schema, purpose, sha)
+            data, used = self._chat(talk, schema, purpose, sha, _TEMPERATURE_AGAIN if count else 0)
             tokens += used
             text = ""
             try:
@@ -140,13 +142,14 @@ class LLMClient:
         self.close()
 
     def _chat(
-        self, turns: Sequence[Turn], schema: dict[str, Any], purpose: str, sha: str
+        self, turns: Sequence[Turn], schema: dict[str, Any], purpose: str, sha: str, temperature: float
     ) -> tuple[dict[str, Any], int]:
         """The server's reply, asked in the first dialect that it takes; that one is remembered."""
         dialect: Dialect | None = self._dialect
         rejection = ""
         while dialect is not None:
-            body = dialect.body(self.endpoint.model, turns, schema, min(self._max_tokens, self.budget.tokens_left))
+            limit = min(self._max_tokens, self.budget.tokens_left)
+            body = dialect.body(self.endpoint.model, turns, schema, limit, temperature)
             try:
                 answer = self._wire.post("chat", body, purpose=purpose, prompt_sha=sha)
             except RejectedError as error:

@@ -28,11 +28,13 @@ class Dialect:
     temperature: bool = True
     limits: bool = True
 
-    def body(self, model: str, turns: Sequence[Turn], schema: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
+    def body(
+        self, model: str, turns: Sequence[Turn], schema: Mapping[str, Any], max_tokens: int, temperature: float
+    ) -> dict[str, Any]:
         """The request: turns with `role` and `content`, and the schema of the reply."""
         body: dict[str, Any] = {"model": model, "messages": [dict(turn) for turn in turns], self.limit: max_tokens}
         if self.temperature:
-            body["temperature"] = 0
+            body["temperature"] = temperature
         sent = dict(schema) if self.limits else _without_limits(schema)
         if self.output == "json_schema":
             wanted = {"name": "reply", "schema": sent, "strict": True}

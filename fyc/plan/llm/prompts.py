@@ -63,9 +63,9 @@ Answer with one JSON object and nothing else, of this form:
 {fields}"""
 #: What a reply may hold at most, for servers that keep to schemas: small models do not know when to stop.
 _LIMITS: Mapping[str, Mapping[str, int]] = {
-    "reasoning": {"maxLength": 600},
+    "reasoning": {"maxLength": 400},
     "refs": {"maxItems": 8},
-    "rationale": {"maxLength": 300},
+    "rationale": {"maxLength": 200},
 }
 
 

@@ -172,6 +172,7 @@ def test_an_unusable_reply_is_sent_back_with_what_is_wrong_and_then_given_up(
     assert [turn["role"] for turn in again[2:]] == ["assistant", "user"]
     assert problem in again[3]["content"]
     assert len(again[2]["content"]) < 2_000
+    assert [asked.body["temperature"] for asked in script.asked] == [0, 0.5, 0.5]  # the same would come again
     assert len(script.asked[2].body["messages"]) == 4  # the conversation does not grow with every attempt
     script.play(reply, APPLE)
     assert connect(reasks=1).ask(TURNS, Fruit).replies == 2
