@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fyc.errors import CODES
 from fyc.plan.agents.coordinator import Outcome
 from fyc.plan.agents.reasons import reason_lines
 from fyc.plan.agents.record import Record
 from fyc.plan.agents.space import Space
 from fyc.plan.estimate import Estimate
 from fyc.plan.legal import Limits
-from fyc.plan.messages import Decision, Diagnosis, Message, Trial, Validation
+from fyc.plan.messages import Decision, Diagnosis, Failure, Message, Trial, Validation
 from fyc.plan.pool import MessagePool, PoolContent
 from fyc.plan.search import Search
 from fyc.plan.stages import StageMemory, memory_by_stage, some_stages
@@ -153,7 +154,9 @@ def _summary(story: Story, best: Estimate, message: Message) -> list[str]:
     failed = content.of_type("error")
     if failed:
         cited = ", ".join(m.id for m in failed)
-        lines.append(f"- a language model failed and the rules decided instead, once in each of [{cited}]")
+        codes = dict.fromkeys(m.payload.code for m in failed if isinstance(m.payload, Failure))
+        why = "; ".join(f"`{code}`: {CODES[code]}" for code in codes)
+        lines.append(f"- a language model failed and the rules decided instead, once in each of [{cited}] ({why})")
     if story.limits is not None and story.limits.names:
         lines.append(f"- you asked for: {', '.join(f'`{text}`' for text in story.limits.texts)}")
     return [*lines, ""]
