@@ -5,7 +5,9 @@
 Replay: every group of measured rows with four or more configurations of one job; only these can be tried, the answer is
 what was published. Simulated: jobs on a cluster whose factors are drawn at random, so that the cost model is as wrong
 about it as about real ones, with 1 % noise on every trial; times are judged without the noise. The starting point is
-`fyc.plan.expert`: fixed rules that look at memory only. No language model takes part unless the environment names one.
+either the setting that somebody published for this very job (up to six jobs of a source), or the customary setting of
+`fyc.plan.expert`: fixed rules that look at memory only. The second table has the gain after fewer trials. No language
+model takes part: `bench/plan_llm.py` measures them.
 """
 
 from __future__ import annotations
@@ -29,17 +31,19 @@ from fyc.plan.expert import expert_layout
 from fyc.plan.job import Job
 from fyc.plan.known_models import DEEPSEEK_V3, MIXTRAL_8X7B, QWEN3_30B, QWEN3_235B
 from fyc.plan.layout import Layout
-from fyc.plan.llm.client import LLMClient
-from fyc.plan.llm.endpoint import endpoint_from_environment
+from fyc.plan.legal import Limits, violations
 from fyc.plan.model import ModelShape
 from fyc.plan.pool import MessagePool
-from fyc.plan.reasoner import LLMReasoner, Reasoner, RuleReasoner
+from fyc.plan.reasoner import Reasoner, RuleReasoner
 from fyc.plan.rows import Case, read_rows, read_sources
 from fyc.plan.stack import stack
 from fyc.plan.validate import MIN_GROUP, job_key, short_source, split_cases
 
 TRIALS = 20
+FEWER = (3, 5, 10)  # budgets of the second table
 CONFIRM = 4
+FROM_A_SOURCE = 6  # jobs whose published setting is a starting point
+SWEEPS = ("VIA-Research/vTrain", "bigscience-workshop")  # tried this and that: their rows are nobody's recommendation
 NOISE = 0.01
 # How far a real cluster may be from the hardware files: standard deviations of the factors' logarithms.
 TRUTH = {"product": 0.08, "streaming": 0.12, "tensor": 0.25, "data": 0.35, "host": 0.25}
@@ -78,7 +82,8 @@ SIMULATED = (
     ("b200", 256, LLAMA_405B, 8192, 1024, "megatron-core"),
 )
 
-Search = Callable[[Space, Executor, Layout], Layout | None]
+#: Space, executor, expert's layout and budget of trials to the best layout found.
+Search = Callable[[Space, Executor, Layout, int], Layout | None]
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,9 @@ class Trip:
     expert: Layout
     truth: Executor
 
-    def gain(self, search: Search) -> float:
+    def gain(self, search: Search, trials: int = TRIALS) -> float:
         """Throughput of what a search ends with over the expert's, less 1."""
-        best = search(self.space, self.executor, self.expert) or self.expert
+        best = search(self.space, self.executor, self.expert, trials) or self.expert
         start, end = (self.truth.run(self.space.job, layout).iteration_s for layout in (self.expert, best))
         assert start is not None
         assert end is not None
@@ -104,10 +109,10 @@ class Trip:
 def team(reasoner: Reasoner) -> Search:
     """The team with a reasoner."""
 
-    def run(space: Space, executor: Executor, expert: Layout) -> Layout | None:
+    def run(space: Space, executor: Executor, expert: Layout, trials: int) -> Layout | None:
         with tempfile.TemporaryDirectory() as folder, MessagePool(Path(folder) / "pool.jsonl") as pool:
-            confirm = 0 if executor.name == "replay" else CONFIRM
-            return Coordinator(space, executor, reasoner, pool, budget=TRIALS, confirm=confirm).run(expert).best
+            confirm = 0 if executor.name == "replay" else min(CONFIRM, trials // 5)
+            return Coordinator(space, executor, reasoner, pool, budget=trials, confirm=confirm).run(expert).best
 
     return run
 
@@ -115,23 +120,26 @@ def team(reasoner: Reasoner) -> Search:
 def drawn(seed: int) -> Search:
     """Random search: layouts of the space in random order."""
 
-    def run(space: Space, executor: Executor, expert: Layout) -> Layout | None:
+    def run(space: Space, executor: Executor, expert: Layout, trials: int) -> Layout | None:
         order = np.random.default_rng(seed).permutation(len(space.estimates.layouts))
-        return _fastest(space, executor, expert, [space.estimates.layouts[int(i)] for i in order[: 20 * TRIALS]])
+        return _fastest(
+            space, executor, expert, [space.estimates.layouts[int(i)] for i in order[: 20 * trials]], trials
+        )
 
     return run
 
 
-def grid(space: Space, executor: Executor, expert: Layout) -> Layout | None:
-    """Grid search: evenly spread over the list of legal layouts."""
-    at = np.linspace(0, len(space.estimates.layouts) - 1, 20 * TRIALS).astype(int)
-    return _fastest(space, executor, expert, [space.estimates.layouts[int(i)] for i in dict.fromkeys(at.tolist())])
+def grid(space: Space, executor: Executor, expert: Layout, trials: int) -> Layout | None:
+    """Grid search: evenly spread over the list of the layouts that fit."""
+    fits = np.flatnonzero(space.estimates.fits) if not space.measured else np.arange(len(space.estimates.layouts))
+    at = fits[np.linspace(0, len(fits) - 1, trials).astype(int)] if len(fits) else []
+    return _fastest(space, executor, expert, [space.estimates.layouts[int(i)] for i in dict.fromkeys(at)], trials)
 
 
-def _fastest(space: Space, executor: Executor, expert: Layout, order: list[Layout]) -> Layout | None:
+def _fastest(space: Space, executor: Executor, expert: Layout, order: list[Layout], trials: int) -> Layout | None:
     """The fastest of the first layouts that the validator approves."""
     times: dict[Layout, float] = {}
-    for layout in [expert, *(x for x in order if x != expert and not space.approve(x))][:TRIALS]:
+    for layout in [expert, *(x for x in order if x != expert and not space.approve(x))][:trials]:
         found = executor.run(space.job, layout).iteration_s
         if found is not None:
             times[layout] = found
@@ -160,20 +168,52 @@ def replayed(paths: list[Path]) -> list[Trip]:
 
 
 def simulated() -> list[Trip]:
-    """A trip for every simulated job."""
+    """A trip from the customary setting for each job of the list."""
     rng = np.random.default_rng(20261124)
     trips = []
     for seed, (gpu, nodes, model, sequence, batch, name) in enumerate(SIMULATED):
         network = 25 if gpu.startswith("a100") else 50
         cluster = Cluster.model_validate({"gpu": gpu, "nodes": nodes, "network_gbs": network})
         job = Job(model=model, cluster=cluster, stack=stack(name), sequence=sequence, global_batch=batch)
-        truth = Correction(**{part: float(np.exp(rng.normal(0, spread))) for part, spread in TRUTH.items()})
         expert = expert_layout(job)
         assert expert is not None
-        label = f"{model.name}, {8 * nodes} x {gpu}, {name}"
-        executor = ModelExecutor(noise=NOISE, seed=seed, truth=truth)
-        trips.append(Trip("simulated", label, Space.of(job), executor, expert, ModelExecutor(truth=truth)))
+        trips.append(_simulation("simulated, from the customary setting", job, expert, seed, rng))
     return trips
+
+
+def published(paths: list[Path]) -> list[Trip]:
+    """A trip from the published setting for jobs of which few configurations were measured, evenly over each source.
+
+    The search recomputes as the publisher did: what software could recompute changed over the years.
+    """
+    rows = [row for path in paths for row in read_rows(path)]
+    jobs: dict[tuple[object, ...], list[Case]] = {}
+    for case in split_cases(rows, read_sources())[0]:
+        if case.seconds is not None and not violations(case.job, case.layout):
+            jobs.setdefault(job_key(case), []).append(case)
+    sources: dict[str, list[Case]] = {}
+    for key, cases in jobs.items():
+        source = str(key[0]).split(":", maxsplit=1)[0]
+        if len({case.layout.key() for case in cases}) < MIN_GROUP and source not in SWEEPS:
+            sources.setdefault(source, []).append(min(cases, key=lambda case: case.seconds or 0.0))
+    rng = np.random.default_rng(20261126)
+    trips = []
+    for cases in sources.values():
+        for i in np.unique(np.linspace(0, len(cases) - 1, min(FROM_A_SOURCE, len(cases))).astype(int)):
+            case, kind = cases[int(i)], "simulated, from the published setting"
+            limits = Limits(recompute=(case.layout.recompute,))
+            trips.append(_simulation(kind, case.job, case.layout, 1000 + len(trips), rng, limits))
+    return [trip for trip in trips if trip.truth.run(trip.space.job, trip.expert).iteration_s is not None]
+
+
+def _simulation(
+    kind: str, job: Job, expert: Layout, seed: int, rng: np.random.Generator, limits: Limits | None = None
+) -> Trip:
+    """A job on a cluster that differs from the cost model by factors drawn at random."""
+    truth = Correction(**{part: float(np.exp(rng.normal(0, spread))) for part, spread in TRUTH.items()})
+    name = f"{job.model.name}, {job.cluster.gpus} x {job.cluster.gpu.name}, {job.stack.name}"
+    executor = ModelExecutor(noise=NOISE, seed=seed, truth=truth)
+    return Trip(kind, name, Space.of(job, limits=limits), executor, expert, ModelExecutor(truth=truth))
 
 
 def interval(values: list[float]) -> str:
@@ -191,24 +231,29 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", type=Path)
     options = parser.parse_args()
     searches: dict[str, Search] = {"team, rules": team(RuleReasoner()), "random": drawn(1), "grid": grid}
-    endpoint = endpoint_from_environment()
-    if endpoint is not None:
-        searches[f"team, {endpoint.model}"] = team(LLMReasoner(LLMClient(endpoint)))
-    trips = [*replayed(options.rows), *simulated()]
+    trips = [*replayed(options.rows), *published(options.rows), *simulated()]
     gains = {name: [trip.gain(search) for trip in trips] for name, search in searches.items()}
-    print("| jobs | n |" + "".join(f" {name} |" for name in searches))
+    print_gains(trips, gains)
+    print("\n| trials | jobs |" + "".join(f" {name} |" for name in searches))
     print("|---|---|" + "---|" * len(searches))
-    kinds = dict.fromkeys(trip.kind for trip in trips)
-    for kind in (*kinds, "all"):
-        at = [i for i, trip in enumerate(trips) if kind in (trip.kind, "all")]
-        print(f"| {kind} | {len(at)} |" + "".join(f" {interval([gains[n][i] for i in at])} |" for n in searches))
-    worst = {name: min(values) for name, values in gains.items()}
-    print("\nworst: " + ", ".join(f"{name} {value:+.2%}" for name, value in worst.items()))
+    chosen = [i for i, trip in enumerate(trips) if trip.kind.startswith("simulated")]
+    for trials in (*FEWER, TRIALS):
+        few = {name: [trips[i].gain(search, trials) for i in chosen] for name, search in searches.items()}
+        print(f"| {trials} | {len(chosen)} |" + "".join(f" {interval(few[n])} |" for n in searches), flush=True)
     print("\n| job | from | team, rules | random | grid |\n|---|---|---|---|---|")
-    for i, trip in enumerate(trips):
-        if trip.kind == "simulated":
-            cells = " | ".join(f"{gains[name][i]:+.1%}" for name in ("team, rules", "random", "grid"))
-            print(f"| {trip.name} | {trip.expert} | {cells} |")
+    for i in chosen:
+        cells = " | ".join(f"{gains[name][i]:+.1%}" for name in ("team, rules", "random", "grid"))
+        print(f"| {trips[i].name} | {trips[i].expert} | {cells} |")
+
+
+def print_gains(trips: list[Trip], gains: dict[str, list[float]]) -> None:
+    """Mean gains by kind of job, and the worst job of every search."""
+    print("| jobs | n |" + "".join(f" {name} |" for name in gains))
+    print("|---|---|" + "---|" * len(gains))
+    for kind in (*dict.fromkeys(trip.kind for trip in trips), "all"):
+        at = [i for i, trip in enumerate(trips) if kind in (trip.kind, "all")]
+        print(f"| {kind} | {len(at)} |" + "".join(f" {interval([gains[n][i] for i in at])} |" for n in gains))
+    print("\nworst: " + ", ".join(f"{name} {min(values):+.2%}" for name, values in gains.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def _layout(row: Row, source: Source, model: ModelShape, assumed: list[str]) -> 
     return Layout(
         **degrees, vpp=vpp or 1, cp=row.whole("cp") or 1, ep=row.whole("ep") or 1, micro_batch=micro or 1,
         zero=_ZERO.get(row.zero, 0 if row.zero else source.zero), recompute=recompute or "none",
-        sequence_parallel=parallel and not quiet,
+        sequence_parallel=parallel and not quiet and (degrees["tp"] or 1) > 1,
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from fyc.errors import EndpointError
 from fyc.plan.agents.record import Record
 from fyc.plan.agents.space import Space
@@ -23,6 +25,7 @@ from fyc.plan.view import SUBSCRIPTIONS, view
 OPTIONS = 8  # edits that a reasoner chooses from
 LEADERS = 2  # layouts far from the best one that the cost model expects most of
 MAY_ERR = 0.08  # how far the cost model may be off before any trial says better
+CERTAIN = 3.0  # standard errors by which a layout must beat the customary setting, where trials scatter
 LEARN_FROM = 2  # trials that ran before the cost model learns from them
 
 
@@ -112,12 +115,16 @@ class Coordinator:
 
     def _medians(self) -> dict[Layout, float]:
         """Median time of every layout that ran."""
+        return {layout: median(values) for layout, values in self._times().items()}
+
+    def _times(self) -> dict[Layout, list[float]]:
+        """Times of every layout that ran."""
         times: dict[Layout, list[float]] = {}
         for message in self.pool.content.of_type("trial"):
             layout = self.pool.content.layout_of(message)
             if isinstance(message.payload, Trial) and message.payload.iteration_s and layout:
                 times.setdefault(layout, []).append(message.payload.iteration_s)
-        return {layout: median(values) for layout, values in times.items()}
+        return times
 
     def _state_facts(self) -> None:
         """The analyst: what the model, the cluster and the job are."""
@@ -250,6 +257,8 @@ class Coordinator:
     def _outcome(self, expert: Layout, reason: str) -> Outcome:
         medians = self._medians()
         best = min(medians, key=medians.__getitem__) if medians else None
+        if best is not None and best != expert and expert in medians and not self._beats(best, expert):
+            best, reason = expert, f"{reason}; nothing is faster than the customary setting by more than trials differ"
         first = self.pool.content.trials(best)[0].iteration if best is not None else 0
         return Outcome(
             expert=expert,
@@ -260,3 +269,12 @@ class Coordinator:
             trials=self._count(),
             reason=reason,
         )
+
+    def _beats(self, layout: Layout, other: Layout) -> bool:
+        """Whether a layout is faster than another by more than trials of the same layout differ."""
+        times = self._times()
+        logs = [np.log(values) for values in times.values() if len(values) > 1]
+        freedom = sum(len(values) - 1 for values in logs)
+        scatter = np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in logs) / freedom) if freedom else 0.0
+        margin = CERTAIN * scatter * np.sqrt(1 / len(times[layout]) + 1 / len(times[other]))
+        return bool(np.log(median(times[other]) / median(times[layout])) > margin)

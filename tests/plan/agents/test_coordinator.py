@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fyc_plugins.executors.replay import ReplayExecutor
 from fyc_plugins.executors.simulate import ModelExecutor
@@ -12,6 +13,7 @@ from fyc.plan.agents.coordinator import Coordinator
 from fyc.plan.agents.space import Space
 from fyc.plan.cost.rates import Correction
 from fyc.plan.edits import Edit, Task
+from fyc.plan.executor import TrialResult
 from fyc.plan.expert import expert_layout
 from fyc.plan.job import Job
 from fyc.plan.layout import Layout
@@ -111,6 +113,31 @@ def test_bad_choices_do_not_lose_the_best(small_job: Job, tmp_path: Path) -> Non
     assert outcome.best_s is not None
     assert outcome.expert_s is not None
     assert outcome.best_s <= outcome.expert_s
+
+
+class CoinExecutor:
+    """Every layout takes a second, give or take: whatever looks faster is luck."""
+
+    name = "coin"
+
+    def candidates(self, job: Job) -> list[Layout] | None:
+        return None
+
+    def run(self, job: Job, layout: Layout, repeat: int = 0) -> TrialResult:
+        noise = np.random.default_rng([int(layout.key(), 16), repeat]).normal(0, 0.03)
+        return TrialResult(status="ok", simulated=True, iteration_s=float(np.exp(noise)))
+
+
+def test_what_is_faster_by_luck_does_not_replace_the_expert(small_job: Job, tmp_path: Path) -> None:
+    expert = expert_layout(small_job)
+    assert expert is not None
+    with MessagePool(tmp_path / "pool.jsonl") as pool:
+        team = Coordinator(Space.of(small_job), CoinExecutor(), RuleReasoner(), pool, budget=12, confirm=4)
+        outcome = team.run(expert)
+        times = [m.payload.iteration_s for m in pool.content.of_type("trial") if isinstance(m.payload, Trial)]
+    assert min(time for time in times if time) < outcome.expert_s * 0.98  # type: ignore[operator]
+    assert outcome.best == expert
+    assert "by more than trials differ" in outcome.reason
 
 
 def test_a_run_goes_on_where_it_was_stopped(job_70b: Job, tmp_path: Path) -> None:
