@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fyc.cli.options import Json, Offline
+from fyc.cli.options import Json, Offline, Progress
+from fyc.errors import Interrupted
+from fyc.ui.events import Event, EventSink
+from fyc.ui.progress import Mode
 
 if TYPE_CHECKING:
     from fyc.errors import EndpointError
     from fyc.plan.agents.coordinator import Outcome
+    from fyc.plan.follow import Follower
     from fyc.plan.job import Job
-    from fyc.plan.messages import Message
     from fyc.plan.planning import Request
 
 TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Layouts to try, the customary one included.")]
@@ -56,6 +64,7 @@ def plan_command(
     reasoner: ReasonerOption = "auto",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="What `fyc plan calibrate` wrote.")] = None,
     offline: Offline = False,
+    progress: Progress = "auto",
     json: Json = False,
 ) -> None:
     """Plan distributed training: which layout, will it fit, how fast, and why."""
@@ -75,12 +84,16 @@ def plan_command(
     from fyc.plan.planning import Request
     from fyc.plan.read_model import read_config
 
-    job = make_job(model, cluster, seq, global_batch, backend, precision, offline=offline)
-    request = Request(job, parse_limits(fix or (), job), read_correction(calibration), trials)
-    failure = _make(request, output, executor, reasoner, json)
-    _launch(job, output, read_config(model, offline=offline), quiet=json)
-    if failure is not None:
-        raise failure
+    def read() -> Request:
+        job = make_job(model, cluster, seq, global_batch, backend, precision, offline=offline)
+        return Request(job, parse_limits(fix or (), job), read_correction(calibration), trials)
+
+    with _resumable(output):
+        made = _make(read, output, executor, reasoner, progress, json)
+        with _files_named(output):
+            _launch(made.request.job, output, read_config(model, offline=offline), quiet=json)
+    if made.failure is not None:
+        raise made.failure
 
 
 def resume_command(
@@ -88,19 +101,20 @@ def resume_command(
     trials: TrialsOption = 20,
     executor: ExecutorOption = "model",
     reasoner: ReasonerOption = "auto",
+    progress: Progress = "auto",
     json: Json = False,
 ) -> None:
     """Go on with a plan that was interrupted, or give it more trials."""
     from fyc.plan.planning import read_request
     from fyc.plan.read_model import read_config
 
-    request = read_request(folder, trials)
-    job = request.job
-    failure = _make(request, folder, executor, reasoner, json)
-    if (folder / "config.json").is_file():
-        _launch(job, folder, read_config(folder / "config.json"), quiet=json)
-    if failure is not None:
-        raise failure
+    with _resumable(folder):
+        made = _make(lambda: read_request(folder, trials), folder, executor, reasoner, progress, json)
+        with _files_named(folder):
+            if (folder / "config.json").is_file():
+                _launch(made.request.job, folder, read_config(folder / "config.json"), quiet=json)
+    if made.failure is not None:
+        raise made.failure
 
 
 def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> None:
@@ -123,44 +137,92 @@ def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> N
         typer.echo(f"{folder}/launch.sh starts it, {folder}/launch.sbatch under Slurm")
 
 
-def _make(request: Request, folder: Path, executor: str, reasoner: str, json: bool) -> EndpointError | None:
-    """Make the plan and print what came of it; the error to end with, where the language model decided nothing."""
+@dataclass(frozen=True)
+class _Made:
+    """A plan that was made: what was asked for, and the error to end with, where a language model decided nothing."""
+
+    request: Request
+    failure: EndpointError | None
+
+
+@contextmanager
+def _files_named(folder: Path) -> Iterator[None]:
+    """Around the writing of launch files: the report names those that are there, also where it fails."""
+    from fyc.plan.agents.files import name_files
+
+    try:
+        yield
+    finally:
+        name_files(folder)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Around the work: Ctrl-C says how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as error:
+        advice = "repeat the command"
+        if (folder / "pool.jsonl").is_file():
+            advice = f"every trial so far is kept; go on with: {shlex.join(['fyc', 'plan', 'resume', str(folder)])}"
+        raise Interrupted("FYC-I01", "interrupted", next=advice) from error
+
+
+def _make(read: Callable[[], Request], folder: Path, executor: str, reasoner: str, mode: Mode, json: bool) -> _Made:
+    """Make the plan, show how it goes, and print what came of it."""
     from fyc.cli.plan_reasoner import Followed, make_reasoner
     from fyc.cli.runtime import print_json
     from fyc.plan.planning import make_plan
     from fyc.plan.registry import executor as find_executor
     from fyc.plugins import load_plugins
+    from fyc.ui.live import PlanView
+    from fyc.ui.progress import progress
 
-    chosen, close = make_reasoner(reasoner, folder)
-    followed = Followed((lambda _: None) if json else _show)
-    try:
-        outcome = make_plan(request, find_executor(load_plugins(), executor), chosen, folder, followed)
-    finally:
-        close()
-    failure = followed.failure(reasoner, folder)
+    started = time.monotonic()
+    with progress(mode, terminal=PlanView) as show:
+        show(Event("note", {"message": "reading the model"}))
+        tries = find_executor(load_plugins(), executor)
+        request = read()
+        chosen, close = make_reasoner(reasoner, folder)
+        follower = _follower(show, request.trials, folder)
+        show(Event("plan", _announced(request, folder) | {"done": follower.count}))
+        show(Event("note", {"message": "looking at every legal layout"}))
+        followed = Followed(follower)
+        try:
+            outcome = make_plan(request, tries, chosen, folder, followed)
+        finally:
+            close()
+        failure = followed.failure(reasoner, folder)
+        if failure is None and followed.note():
+            show(Event("warning", {"message": followed.note().removeprefix("warning: "), "where": ""}))
+        show(Event("done", {"output": str(folder), "seconds": time.monotonic() - started, **_peak()}))
     if not json:
         _print_outcome(outcome, folder)
-        if failure is None and followed.note():
-            typer.echo(followed.note(), err=True)
     elif failure is None:
         print_json(_summary(outcome, folder) | {"decisions": followed.decisions, "failed_calls": followed.failed})
-    return failure
+    return _Made(request, failure)
 
 
-def _show(message: Message) -> None:
-    """One line on stderr for what a person wants to follow."""
-    from fyc.plan.messages import Decision, Failure, Trial
+def _announced(request: Request, folder: Path) -> dict[str, Any]:
+    """The data of the event `plan`."""
+    job = request.job
+    return {"model": job.model.name, "gpus": job.cluster.gpus, "gpu": job.cluster.gpu.name, "backend": job.stack.name,
+            "trials": request.trials, "output": str(folder)}  # fmt: skip
 
-    payload = message.payload
-    if isinstance(payload, Trial):
-        result = f"{payload.iteration_s:.3f} s" if payload.iteration_s is not None else payload.status
-        typer.echo(f"  trial {message.iteration + 1}: {result}", err=True)
-    elif isinstance(payload, Decision):
-        typer.echo(f"{message.reasoner}: {message.rationale}", err=True)
-    elif isinstance(payload, Failure):
-        typer.echo(
-            f"{payload.attempted_by} failed ({payload.what}: {payload.why}); {payload.fallback} decide", err=True
-        )
+
+def _follower(show: EventSink, budget: int, folder: Path) -> Follower:
+    """Shows messages; those that an earlier run left are known."""
+    from fyc.plan.follow import Follower
+    from fyc.plan.pool import replay
+
+    before = replay(folder / "pool.jsonl") if (folder / "pool.jsonl").is_file() else ()
+    return Follower(show, budget, before)
+
+
+def _peak() -> dict[str, int]:
+    import resource
+
+    return {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def _summary(outcome: Outcome, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,10 @@ metric    name, value
 warning   message, where
 note      message
 done      output, seconds, peak_memory_bytes
+plan      model, gpus, gpu, backend, trials (how many at most), done (by an earlier run), output
+trying    index, total, layout, expected_s (null: not known)
+trial     index, total, layout, status, iteration_s, simulated, best, best_s, gain (over the customary setting)
+decision  reasoner, choice, rationale, options (how many), tokens (of all decisions so far)
 ========= ==========================================================================================
 """
 

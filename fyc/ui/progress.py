@@ -29,12 +29,15 @@ class Progress(Protocol):
         """Show an event."""
 
 
-def progress(mode: Mode, stream: TextIO | None = None) -> Progress:
+def progress(
+    mode: Mode, stream: TextIO | None = None, terminal: Callable[[TextIO], Progress] | None = None
+) -> Progress:
     """The renderer for a mode.
 
     Args:
-        mode: `auto` draws bars when `stream` is a terminal and `CI` is not set, and writes lines otherwise.
+        mode: `auto` draws when `stream` is a terminal and `CI` is not set, and writes lines otherwise.
         stream: where to write; stderr by default.
+        terminal: what draws on a terminal; `BarProgress` by default.
     """
     stream = stream or sys.stderr
     if mode == "json":
@@ -42,7 +45,7 @@ def progress(mode: Mode, stream: TextIO | None = None) -> Progress:
     if mode == "none":
         return QuietProgress(stream)
     if mode == "auto" and stream.isatty() and not os.environ.get("CI"):
-        return BarProgress(stream)
+        return (terminal or BarProgress)(stream)
     return PlainProgress(stream)
 
 
@@ -58,8 +61,8 @@ class _Base:
     ) -> None:
         del kind, error, trace
 
-    def write(self, line: str) -> None:
-        self.stream.write(line + "\n")
+    def write(self, text: str) -> None:
+        self.stream.write(text + "\n")
         self.stream.flush()
 
 
@@ -77,7 +80,7 @@ class QuietProgress(_Base):
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if event.kind == "warning":
-            self.write(_line(event))
+            self.write(line(event))
 
 
 class PlainProgress(_Base):
@@ -96,8 +99,8 @@ class PlainProgress(_Base):
             if not last and now - self._last < self.interval:
                 return
             self._last = now
-        if line := _line(event):
-            self.write(line)
+        if text := line(event):
+            self.write(text)
 
 
 class BarProgress(_Base):
@@ -135,15 +138,15 @@ class BarProgress(_Base):
             self._task = self._bars.add_task(label, total=event.data["blocks"], state="")
         elif event.kind == "block" and self._task is not None:
             self._bars.update(self._task, completed=event.data["index"] + 1, state=_block_state(event.data))
-        elif line := _line(event):
-            self._bars.console.print(line, markup=False)
+        elif text := line(event):
+            self._bars.console.print(text, markup=False)
 
     def _finish(self) -> None:
         if self._task is not None:
             self._bars.update(self._task, state="")
 
 
-def _line(event: Event) -> str:
+def line(event: Event) -> str:
     """An event as one line of text; events of unknown kinds give none."""
     write = _LINES.get(event.kind)
     return write(event.data) if write is not None else ""
@@ -168,6 +171,29 @@ def _warning(data: Mapping[str, Any]) -> str:
     return f"warning: {data['message']}{where}"
 
 
+def plan_text(data: Mapping[str, Any]) -> str:
+    """What is planned, from a `plan` event."""
+    return f"{data['model']} on {data['gpus']} x {data['gpu']}, {data['backend']}"
+
+
+def result_text(data: Mapping[str, Any]) -> str:
+    """The best so far, from a `trial` event."""
+    if data["best_s"] is None:
+        return "nothing has run yet"
+    gain = "" if data["gain"] is None else f", {data['gain']:+.1%} over the customary setting"
+    return f"{data['best_s']:.3f} s a step{gain}"
+
+
+def _trial(data: Mapping[str, Any]) -> str:
+    seconds = data["status"] if data["iteration_s"] is None else f"{data['iteration_s']:.3f} s"
+    return f"  {data['index'] + 1}/{data['total']} {data['layout']}: {seconds}; best so far: {result_text(data)}"
+
+
+def _decision(data: Mapping[str, Any]) -> str:
+    text = "".join(c if c.isprintable() else " " for c in data["rationale"])
+    return f"{data['reasoner']}: {text}"
+
+
 _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "run": lambda data: f"{data['model']}: {', '.join(data['passes'])} -> {data['output']}",
     "sweep": lambda data: f"{data['pass']} {data['phase']}: {data['blocks']} {data.get('unit', 'blocks')}".lstrip(),
@@ -176,4 +202,7 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "warning": _warning,
     "note": lambda data: str(data["message"]),
     "done": _done,
+    "plan": lambda data: f"{plan_text(data)}: {data['trials']} trials at most",
+    "trial": _trial,
+    "decision": _decision,
 }

@@ -1,27 +1,13 @@
 """The folder of a plan, through the real command: what is in it, and that its report can be checked."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fyc.plan.job import Job
 from fyc.plan.pool import replay
-
-EXAMPLES = Path(__file__).parents[2] / "examples" / "plan"
-ARGUMENTS = [
-    "--model", str(EXAMPLES / "llama-3.1-70b"), "--cluster", str(EXAMPLES / "h100x512.yaml"), "--seq", "8192",
-    "--global-batch", "512", "--backend", "megatron",
-]  # fmt: skip
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "FYC_PLAN"))}
-    command = [sys.executable, "-m", "fyc", "plan", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, check=False)
+from tests.plan.command import ARGUMENTS, run
 
 
 @pytest.fixture(scope="module")
