@@ -61,10 +61,10 @@ _FORM = """\
 Answer with one JSON object and nothing else, of this form:
 {{{example}}}
 {fields}"""
-#: What a reply may hold at most, for servers that keep to schemas: small models do not know when to stop.
+#: How long parts of a reply may be, for servers that keep to schemas: small models do not know when to stop.
 _LIMITS: Mapping[str, Mapping[str, int]] = {
     "reasoning": {"maxLength": 400},
-    "refs": {"maxItems": 8},
+    "refs": {"minItems": 1, "maxItems": 8},
     "rationale": {"maxLength": 200},
 }
 
