@@ -6,6 +6,7 @@ PYTHON ?= python3
 ROWS ?= $(wildcard ../shared/data/plan/*.csv)
 BIN := .venv/bin
 READY := .venv/ready
+SERVERS := .venv/ready-servers
 
 .PHONY: help setup test test-all demo lint format bench bench-plan docs clean
 
@@ -40,7 +41,14 @@ test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(READY)
+	@$(MAKE) --no-print-directory $(SERVERS) || echo "the servers of language models cannot be installed: their tests say so and are skipped"
 	$(BIN)/python -m pytest
+
+# llama-cpp-python is compiled here, without its parts for images.
+$(SERVERS): $(READY)
+	@echo "installing servers of language models: about five minutes, in which llama-cpp-python is compiled"
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,servers]'
+	touch $@
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
