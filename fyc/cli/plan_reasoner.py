@@ -23,7 +23,8 @@ def make_reasoner(name: str, folder: Path) -> tuple[Reasoner, Callable[[], None]
     """The reasoner, and what closes it.
 
     Raises:
-        PlanError: FYC-L24 without the package for language models, FYC-L25 when no endpoint is named, or half of one.
+        PlanError: FYC-L24 without the package for language models, FYC-L25 when no endpoint is named, or half of one,
+            or a limit is no number.
     """
     from fyc.errors import PlanError
     from fyc.plan.reasoner import LLMReasoner, RankingReasoner, RuleReasoner
@@ -38,10 +39,13 @@ def make_reasoner(name: str, folder: Path) -> tuple[Reasoner, Callable[[], None]
             advice = "set OPENAI_BASE_URL or OPENAI_API_KEY, and FYC_PLAN_MODEL"
             raise PlanError("FYC-L25", "no language model is named", next=advice)
         return RuleReasoner(), lambda: None
+    from fyc.plan.llm.budget import budget_from_environment, positive
     from fyc.plan.llm.client import LLMClient
     from fyc.plan.llm.transcript import Transcript
 
-    client = LLMClient(endpoint, transcript=Transcript(folder / "transcript.jsonl"))
+    budget, timeout = budget_from_environment(), positive("FYC_PLAN_TIMEOUT", 120)
+    transcript = Transcript(folder / "transcript.jsonl")
+    client = LLMClient(endpoint, budget=budget, transcript=transcript, timeout=timeout)
     return (RankingReasoner if name == "llm-rank" else LLMReasoner)(client), client.close
 
 

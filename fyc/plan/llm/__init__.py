@@ -1,6 +1,6 @@
 """Language models behind any OpenAI-compatible endpoint: what they are asked, and what is done with what they say."""
 
-from fyc.plan.llm.budget import Budget
+from fyc.plan.llm.budget import Budget, budget_from_environment
 from fyc.plan.llm.client import Answer, LLMClient
 from fyc.plan.llm.endpoint import Endpoint, endpoint_from_environment
 from fyc.plan.llm.prompts import PromptStyle
@@ -16,5 +16,6 @@ __all__ = [
     "Question",
     "Ranking",
     "Transcript",
+    "budget_from_environment",
     "endpoint_from_environment",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fyc.errors import EndpointError
+from fyc.errors import EndpointError, PlanError
 
 
 @dataclass
@@ -56,10 +58,37 @@ class Budget:
         self.used += tokens
 
 
+def budget_from_environment(environment: Mapping[str, str] = os.environ) -> Budget:
+    """The budget that `FYC_PLAN_TOKENS` and `FYC_PLAN_SECONDS` allow.
+
+    Raises:
+        PlanError: FYC-L25 when one of them is not a positive number.
+    """
+    tokens = positive("FYC_PLAN_TOKENS", Budget.tokens, environment)
+    return Budget(int(tokens), positive("FYC_PLAN_SECONDS", Budget.seconds, environment))
+
+
+def positive(name: str, default: float, environment: Mapping[str, str] = os.environ) -> float:
+    """A positive number of the environment.
+
+    Raises:
+        PlanError: FYC-L25 when it is none.
+    """
+    text = environment.get(name, "").strip()
+    try:
+        value = float(text) if text else float(default)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        what = "the language model cannot be used as it is described"
+        raise PlanError("FYC-L25", what, why=f"{name} is not a positive number: {text[:80]}", next=f"correct {name}")
+    return value
+
+
 def _spent(why: str) -> EndpointError:
     return EndpointError(
         "FYC-L22", "the budget for the language model is spent", why=why,
-        next="give it more tokens or time, or go on with the rules",
+        next="allow more with FYC_PLAN_TOKENS or FYC_PLAN_SECONDS, or go on with the rules",
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class LLMClient:
         timeout: seconds that one attempt may take.
         retries: how often a call that failed on the way is repeated.
         reasks: how often a reply that cannot be used is sent back.
-        max_tokens: tokens of one reply.
+        max_tokens: tokens of one reply; four times as many where a model was still thinking when they were used up.
         sleep: waits between attempts.
 
     Raises:
@@ -103,9 +103,9 @@ class LLMClient:
         """
         schema = reply.model_json_schema()
         sha = prompt_hash(turns, schema)
-        talk, tokens, problem = list(turns), 0, ""
+        talk, tokens, problem, limit = list(turns), 0, "", self._max_tokens
         for count in range(1 + self._reasks):
-            data, used = self._chat(talk, schema, purpose, sha, _TEMPERATURE_AGAIN if count else 0)
+            data, used = self._chat(talk, schema, purpose, sha, limit, _TEMPERATURE_AGAIN if count else 0)
             tokens += used
             text = ""
             try:
@@ -113,6 +113,7 @@ class LLMClient:
                 return Answer(parse(text, reply, check), tokens, sha, count + 1)
             except UnusableReplyError as error:
                 problem = str(error)
+                limit *= 4 if error.thought_only else 1
             talk = [*turns, *_again(text, problem)]
         raise EndpointError(
             "FYC-L23", f"the language model gave no usable reply in {1 + self._reasks} attempts",
@@ -142,14 +143,14 @@ class LLMClient:
         self.close()
 
     def _chat(
-        self, turns: Sequence[Turn], schema: dict[str, Any], purpose: str, sha: str, temperature: float
+        self, turns: Sequence[Turn], schema: dict[str, Any], purpose: str, sha: str, limit: int, temperature: float
     ) -> tuple[dict[str, Any], int]:
         """The server's reply, asked in the first dialect that it takes; that one is remembered."""
         dialect: Dialect | None = self._dialect
         rejection = ""
         while dialect is not None:
-            limit = min(self._max_tokens, self.budget.tokens_left)
-            body = dialect.body(self.endpoint.model, turns, schema, limit, temperature)
+            allowed = min(limit, self.budget.tokens_left)
+            body = dialect.body(self.endpoint.model, turns, schema, allowed, temperature)
             try:
                 answer = self._wire.post("chat", body, purpose=purpose, prompt_sha=sha)
             except RejectedError as error:

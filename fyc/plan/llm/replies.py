@@ -16,7 +16,15 @@ _MAX_STARTS = 50
 
 
 class UnusableReplyError(Exception):
-    """What is wrong with a reply, as a sentence for the model."""
+    """What is wrong with a reply, as a sentence for the model.
+
+    Attributes:
+        thought_only: nothing was said before the limit of tokens: a model that thinks first needs more of them.
+    """
+
+    def __init__(self, problem: str, *, thought_only: bool = False) -> None:
+        super().__init__(problem)
+        self.thought_only = thought_only
 
 
 def content_of(reply: Mapping[str, Any]) -> str:
@@ -38,7 +46,9 @@ def content_of(reply: Mapping[str, Any]) -> str:
     if finish == "content_filter":
         raise UnusableReplyError("it was stopped by a content filter")
     if not isinstance(content, str) or not content.strip():
-        raise UnusableReplyError("it is empty" + (", cut off at the limit of tokens" if finish == "length" else ""))
+        if finish == "length":
+            raise UnusableReplyError("it is empty, cut off at the limit of tokens", thought_only=True)
+        raise UnusableReplyError("it is empty")
     return content.encode("utf-8", "replace").decode()
 
 

@@ -178,6 +178,12 @@ def test_an_unusable_reply_is_sent_back_with_what_is_wrong_and_then_given_up(
     assert connect(reasks=1).ask(TURNS, Fruit).replies == 2
 
 
+def test_a_model_that_was_still_thinking_gets_more_tokens(script: Script, connect: Connect) -> None:
+    script.play(chat("", finish="length"), chat('{"name": "ki', finish="length"), APPLE)
+    assert connect(max_tokens=100).ask(TURNS, Fruit).replies == 3
+    assert [asked.body["max_tokens"] for asked in script.asked] == [100, 400, 400]  # one that only rambles does not
+
+
 def test_a_check_beyond_the_type_is_told_to_the_model(script: Script, connect: Connect) -> None:
     script.play(chat({"name": "pear"}), APPLE)
     answer = connect().ask(TURNS, Fruit, check=lambda fruit: "no pears today" if fruit.name == "pear" else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fyc.errors import PlanError
-from fyc.plan.llm import Endpoint, endpoint_from_environment
+from fyc.plan.llm import Budget, Endpoint, budget_from_environment, endpoint_from_environment
 
 URL = {"OPENAI_BASE_URL": "http://localhost:8000/v1"}
 KEY = {"OPENAI_API_KEY": "sk-1"}
@@ -49,3 +49,18 @@ def test_half_an_endpoint_is_an_error_that_does_not_show_the_key(environment: di
     assert caught.value.code == "FYC-L25"
     assert why in caught.value.why
     assert environment.get("OPENAI_API_KEY", "?!") not in str(caught.value)
+
+
+def test_the_environment_sets_the_budget() -> None:
+    budget = budget_from_environment({"FYC_PLAN_TOKENS": "7000", "FYC_PLAN_SECONDS": " 2.5 "})
+    assert (budget.tokens, budget.seconds) == (7000, 2.5)
+    usual = budget_from_environment({"FYC_PLAN_TOKENS": ""})
+    assert (usual.tokens, usual.seconds) == (Budget().tokens, Budget().seconds)
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-3", "inf", "nan", "1e999"])
+@pytest.mark.parametrize("name", ["FYC_PLAN_TOKENS", "FYC_PLAN_SECONDS"])
+def test_a_budget_is_a_positive_number(name: str, value: str) -> None:
+    with pytest.raises(PlanError, match="FYC-L25") as caught:
+        budget_from_environment({name: value})
+    assert f"{name} is not a positive number" in caught.value.why

@@ -183,6 +183,27 @@ def test_with_json_a_wrong_key_is_one_document(plan: Plan, script: Script) -> No
     assert (done.folder / "plan.json").is_file()
 
 
+def test_the_environment_limits_what_a_model_may_cost(
+    plan: Plan, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FYC_PLAN_TOKENS", "10")
+    script.play(answer("E1"))
+    done = plan("--reasoner", "llm")
+    assert (done.code, script.asked) == (8, [])
+    assert "FYC_PLAN_TOKENS" in done.err
+    monkeypatch.setenv("FYC_PLAN_TIMEOUT", "soon")
+    assert "FYC_PLAN_TIMEOUT is not a positive number: soon" in " ".join(plan("--reasoner", "llm").err.split())
+
+
+def test_a_slow_endpoint_is_given_the_time_of_the_environment(
+    plan: Plan, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FYC_PLAN_TIMEOUT", "0.1")
+    script.play(Step(answer("E1").body, delay=0.4))
+    done = plan("--reasoner", "llm")
+    _once(done, "FYC-L20", "the endpoint does not answer in time")
+
+
 def test_a_wrong_reasoner_is_said(plan: Plan) -> None:
     done = plan("--reasoner", "oracle")
     assert done.code == 2
