@@ -179,8 +179,9 @@ def _make(read: Callable[[], Request], folder: Path, executor: str, reasoner: st
     from fyc.ui.progress import progress
 
     started = time.monotonic()
+    _reach(folder)
     with progress(mode, terminal=PlanView) as show:
-        show(Event("note", {"message": "reading the model"}))
+        show(Event("note", {"message": "reading what is asked for"}))
         tries = find_executor(load_plugins(), executor)
         request = read()
         chosen, close = make_reasoner(reasoner, folder)
@@ -208,6 +209,19 @@ def _announced(request: Request, folder: Path) -> dict[str, Any]:
     job = request.job
     return {"model": job.model.name, "gpus": job.cluster.gpus, "gpu": job.cluster.gpu.name, "backend": job.stack.name,
             "trials": request.trials, "output": str(folder)}  # fmt: skip
+
+
+def _reach(folder: Path) -> None:
+    """See early that a folder can be looked into, before minutes are spent on what goes there."""
+    from fyc.errors import PlanError
+
+    try:
+        (folder / "job.json").exists()
+    except OSError as error:
+        why, where = error.strerror or "", str(folder)[:300]
+        raise PlanError(
+            "FYC-L18", "the plan cannot be written", where=where, why=why, next="take another -o"
+        ) from error
 
 
 def _follower(show: EventSink, budget: int, folder: Path) -> Follower:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from fyc.errors import PlanError
+from fyc.plan.description import read_description
 from fyc.plan.hardware import Gpu, gpu
+
+MOST_NODES = 100_000
 
 
 class Cluster(BaseModel):
     """GPUs and their network. Bandwidths are GB/s (1e9 bytes) for one GPU in one direction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gpu: Gpu = Field(description="A GPU type by name, or the path of a hardware file.")
-    nodes: int = Field(ge=1, description="Machines.")
-    gpus_per_node: int = Field(8, ge=1, description="GPUs in one machine.")
+    nodes: int = Field(ge=1, le=MOST_NODES, description="Machines.")
+    gpus_per_node: int = Field(8, ge=1, le=1024, description="GPUs in one machine.")
     network_gbs: float = Field(gt=0, description="Network bandwidth that one GPU has to itself, GB/s.")
     network_share: float = Field(0.916, gt=0, le=1, description="Share of it that a large collective reaches.")
     latency_us: float = Field(14.7, ge=0, description="Latency of one step of a collective between machines.")
@@ -32,6 +33,19 @@ class Cluster(BaseModel):
     @classmethod
     def _named(cls, value: Any) -> Any:
         return gpu(value) if isinstance(value, str) else value
+
+    @field_validator("nodes", "gpus_per_node", "nvlink_domain", "network_gbs", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise PydanticCustomError("number", "Input should be a number")
+        return value
+
+    @model_validator(mode="after")
+    def _leaves_memory(self) -> Self:
+        if self.reserve_gib >= self.gpu.memory_gib.value:
+            raise ValueError(f"reserve_gib {self.reserve_gib:g} leaves nothing of {self.gpu.memory_gib.value:.1f} GiB")
+        return self
 
     def model_post_init(self, context: Any) -> None:
         """Give the NVLink domain its default."""
@@ -51,20 +65,5 @@ def read_cluster(path: Path) -> Cluster:
     Raises:
         PlanError: FYC-L04 with the field that is missing or wrong; FYC-L02 for an unknown GPU.
     """
-    try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError("FYC-L04", "the cluster file cannot be read", where=str(path), why=str(error)) from error
-    except YAMLError as error:
-        raise PlanError("FYC-L04", "the cluster file is not YAML", where=str(path), why=str(error)) from error
-    try:
-        return Cluster.model_validate(data)
-    except ValidationError as error:
-        item = error.errors()[0]
-        name = ".".join(str(part) for part in item["loc"])
-        raise PlanError(
-            "FYC-L04",
-            f"the cluster file is not valid: {name + ': ' if name else ''}{item['msg']}",
-            where=str(path),
-            next="it needs gpu, nodes, gpus_per_node and network_gbs; nothing about hardware is guessed",
-        ) from error
+    example = "it needs gpu, nodes, gpus_per_node and network_gbs, as docs/plan.md shows"
+    return read_description(path, Cluster, "FYC-L04", "cluster file", example)

@@ -6,20 +6,19 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fyc.errors import PlanError
+from fyc.plan.description import read_description
 from fyc.ui.text import did_you_mean
 
 
 class Constant(BaseModel):
     """A number with where it comes from and how far it may be off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    value: float
+    value: float = Field(gt=0)
     source: str = Field(min_length=3, description="Document, or the measurement and what it was fitted on.")
 
 
@@ -90,23 +89,8 @@ def read_gpu(path: Path) -> Gpu:
     Raises:
         PlanError: FYC-L02 with the field that is missing or wrong.
     """
-    try:
-        return Gpu.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise PlanError("FYC-L02", "the hardware file cannot be read", where=str(path), why=str(error)) from error
-    except (YAMLError, ValidationError) as error:
-        raise PlanError(
-            "FYC-L02",
-            "the hardware file is not valid",
-            where=str(path),
-            why=str(error).splitlines()[-1] if isinstance(error, YAMLError) else _first(error),
-            next="compare it with a shipped one: `fyc plan gpus h100`",
-        ) from error
-
-
-def _first(error: ValidationError) -> str:
-    item = error.errors()[0]
-    return f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+    example = "compare it with a shipped one: `fyc plan gpus h100-sxm`"
+    return read_description(path, Gpu, "FYC-L02", "hardware file", example)
 
 
 def _folder() -> Path:

@@ -15,10 +15,12 @@ from fyc.plan.cost.memory import memory_use
 from fyc.plan.cost.rates import Correction
 from fyc.plan.job import Job, Precision
 from fyc.plan.layout import Layout, Layouts
+from fyc.plan.messages import describe
 from fyc.plan.stack import stack
 from fyc.ui.text import did_you_mean
 
 BACKENDS = {"torchtitan": "torchtitan", "megatron": "megatron-core", "deepspeed": "deepspeed", "fsdp2": "fsdp2"}
+MOST_TOKENS = 100_000_000
 
 
 def make_job(
@@ -27,12 +29,14 @@ def make_job(
     """A job from the options of the command line.
 
     Raises:
-        PlanError: FYC-L02, L03, L04, L06 or L09 with the option that is wrong.
+        PlanError: FYC-L02, L03, L04, L06, L09, L16 or L17 with the option that is wrong.
     """
     from fyc.plan.read_model import read_model
 
     if backend not in BACKENDS:
-        raise PlanError("FYC-L03", f"there is no backend `{backend}`", next=did_you_mean(backend, BACKENDS))
+        raise PlanError(
+            "FYC-L03", f"there is no backend `{backend}`", where="--backend", next=did_you_mean(backend, BACKENDS)
+        )
     if precision not in get_args(Precision):
         next_ = did_you_mean(precision, get_args(Precision))
         raise PlanError("FYC-L09", f"there is no precision `{precision}`", where="--precision", next=next_)
@@ -40,8 +44,18 @@ def make_job(
     lowest = {"fp8": found.gpu.peak_8, "mxfp8": found.gpu.peak_8, "nvfp4": found.gpu.peak_4}
     if precision in lowest and lowest[precision] is None:
         raise PlanError("FYC-L09", f"{found.gpu.name} has no {precision}", where="--precision", next="take bf16")
+    shape = read_model(model, offline=offline)
+    if shape.positions and sequence > shape.positions:
+        raise PlanError(
+            "FYC-L17", f"a sequence of {sequence} tokens is longer than the model has positions", where="--seq",
+            why=f"{shape.name} learns a vector for each of {shape.positions} positions",
+            next=f"take --seq {shape.positions} or less, or raise the number in config.json to train from scratch",
+        )  # fmt: skip
+    if sequence > MOST_TOKENS or global_batch > MOST_TOKENS:
+        name = "--seq" if sequence > MOST_TOKENS else "--global-batch"
+        raise PlanError("FYC-L16", f"`{name}` is more than {MOST_TOKENS}", where=name, next="correct the value")
     return Job(
-        model=read_model(model, offline=offline),
+        model=shape,
         cluster=found,
         stack=stack(BACKENDS[backend]),
         sequence=sequence,
@@ -117,6 +131,6 @@ def read_correction(path: Path | None) -> Correction | None:
     try:
         return Correction.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        why = str(error).splitlines()[0]
+        why = describe(list(error.errors())) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         next_ = "`fyc plan calibrate` writes such a file"
         raise PlanError("FYC-L10", "the calibration cannot be read", where=str(path), why=why, next=next_) from error

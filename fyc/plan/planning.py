@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from fyc.errors import PlanError, resource_error
 from fyc.plan.agents.coordinator import Coordinator, Outcome
 from fyc.plan.agents.reporter import Story, write_report
@@ -18,7 +20,7 @@ from fyc.plan.executor import Executor
 from fyc.plan.expert import expert_layout
 from fyc.plan.job import Job
 from fyc.plan.legal import Limits, legal_layouts
-from fyc.plan.messages import Message
+from fyc.plan.messages import Message, describe
 from fyc.plan.pictures import Scene, draw
 from fyc.plan.pool import MessagePool
 from fyc.plan.reasoner import Reasoner
@@ -114,7 +116,9 @@ def read_request(folder: Path, trials: int = 20) -> Request:
     try:
         return Request.from_dict(json.loads((folder / "job.json").read_text(encoding="utf-8")), trials)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"there is no key {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        why = describe(list(error.errors())) if isinstance(error, ValidationError) else why
+        why = f"job.json: {f'there is no key {error}' if isinstance(error, KeyError) else why}"
         advice = "give a folder that `fyc plan -o` wrote"
         what = "the folder holds no plan to go on with"
         raise PlanError("FYC-L12", what, where=str(folder), why=why, next=advice) from error

@@ -37,6 +37,8 @@ _IGNORED = {
 }  # fmt: skip
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 MOST_LAYERS = 10_000
+MOST_SIZE = 100_000_000  # of any other dimension
+MOST_BYTES = 2**25
 # A count may differ from the formula by what the formula does not know, such as parameters of an activation.
 TOLERANCE = 0.01
 _DECODER_ONLY = "plans are for decoder-only text models, such as llama, qwen3_moe, deepseek_v3 or gpt2"
@@ -117,15 +119,23 @@ def _from_hub(name: str, offline: bool) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    advice = "give the config.json of a Hugging Face model"
     try:
+        if path.stat().st_size > MOST_BYTES:
+            why = f"it has {path.stat().st_size} bytes; a configuration has a few thousand"
+            raise _unreadable("the configuration cannot be read", str(path), why, advice)
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise _unreadable("the configuration cannot be read", str(path), error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        advice = "give the config.json of a Hugging Face model"
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        why = error.msg if path.stat().st_size else "the file is empty"
+        raise _unreadable("the configuration is not JSON", where, why, advice) from error
+    except RecursionError as error:
+        raise _unreadable("the configuration is not JSON", str(path), "it is nested too deeply", advice) from error
+    except ValueError as error:
         raise _unreadable("the configuration is not JSON", str(path), _short(error), advice) from error
     if not isinstance(data, dict):
-        advice = "give the config.json of a Hugging Face model"
         raise _unreadable(f"the configuration is not a JSON object but a {type(data).__name__}", str(path), "", advice)
     return data
 
@@ -193,9 +203,14 @@ def _check_dimensions(raw: Mapping[str, Any], cls: Any, where: str) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             place = f"{where}, key {found}"
-            raise _unreadable(f"`{found}` must be a whole number above zero, not {json.dumps(value)}", place)
-        if name == "num_hidden_layers" and value > MOST_LAYERS:
-            raise _unreadable(f"`{found}` is {value}, more than {MOST_LAYERS}", f"{where}, key {found}")
+            shown = json.dumps(value)[:60]
+            what = f"`{found}` must be a whole number {'above zero' if least else 'of at least zero'}, not {shown}"
+            raise _unreadable(what, place, next="correct the value in config.json")
+        most = MOST_LAYERS if name == "num_hidden_layers" else MOST_SIZE
+        if value > most:
+            shown = str(value) if value < 10**15 else "a number of more than 15 digits"
+            what, advice = f"`{found}` is {shown}, more than {most}", "correct the value in config.json"
+            raise _unreadable(what, f"{where}, key {found}", next=advice)
     if absent:
         raise _missing(absent, cls.model_type, where)
 
@@ -251,6 +266,10 @@ def _shape(config: Any, name: str, where: str) -> ModelShape:
             **_layer_fields(config, layers, Mixture),
             **_window(config),
         )
+        if shape.heads % shape.kv_heads:
+            what = f"{shape.heads} attention heads cannot share {shape.kv_heads} key and value heads evenly"
+            place = f"{where}, keys num_attention_heads, num_key_value_heads"
+            raise _unreadable(what, place, next="correct the values in config.json")
         difference = abs(shape.formula_parameters - unique_parameters(model))
         if difference > TOLERANCE * unique_parameters(model):
             raise UnknownStructureError(f"{difference} of its {unique_parameters(model)} parameters are of other kinds")

@@ -30,13 +30,16 @@ def print_error(error: FycError) -> None:
     """Write an error to stderr: the code in red, then what, where, why and what to do next."""
     from rich.text import Text
 
-    out = console(sys.stderr)
-    head, *details = str(error).split("\n  ")
-    code, what = head.split("] ", 1)
-    out.print(Text.assemble((f"{code}]", "bold red"), " ", (what, "bold")))
-    for detail in details:
-        label, text = detail.split(": ", 1)
-        out.print(Text.assemble("  ", (f"{label}: ", "dim"), text))
+    out, said = console(sys.stderr), error.as_dict()
+    out.print(Text.assemble((f"[{said['code']}]", "bold red"), " ", (_flat(said["what"]), "bold")))
+    for label in ("where", "why", "next"):
+        if said[label]:
+            out.print(Text.assemble("  ", (f"{label}: ", "dim"), _flat(said[label])))
+
+
+def _flat(text: str) -> str:
+    """Text on one line, without what a terminal would act on."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def write_traceback(error: BaseException) -> Path:
