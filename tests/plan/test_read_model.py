@@ -271,7 +271,7 @@ LLAMA = _family("llama")
         (LLAMA | {"num_attention_heads": True}, ["`num_attention_heads`", "whole number"]),
         (LLAMA | {"num_hidden_layers": None}, ["`num_hidden_layers`", "whole number", "null"]),
         (LLAMA | {"num_hidden_layers": MOST_LAYERS + 1}, ["`num_hidden_layers`", "more than"]),
-        (LLAMA | {"hidden_size": 10**18}, ["cannot be built"]),
+        (LLAMA | {"hidden_size": 10**18}, ["more than 15 digits", "key hidden_size"]),
         (LLAMA | {"hidden_act": "nope"}, ["cannot be built", "nope"]),
         (SMALL | {"model_type": "opt", "ffn_dim": 256, "word_embed_proj_dim": 16}, ["no transformer"]),
     ],
