@@ -89,6 +89,7 @@ CODES: dict[str, str] = {
     "FYC-L16": "a constraint is not possible, or contradicts the others",
     "FYC-L17": "the sequence is longer than the model has positions",
     "FYC-L18": "the plan cannot be written",
+    "FYC-L19": "the executor cannot try this job here",
     "FYC-L20": "the language model's endpoint is down, or fails",
     "FYC-L21": "the endpoint refuses the key",
     "FYC-L22": "the budget for the language model is spent",

@@ -48,7 +48,7 @@ def fyc_register_model_sources(register: Callable[[ModelSource], None]) -> None:
 
 @hookspec
 def fyc_register_executors(register: Callable[[Executor], None]) -> None:
-    """Register what tries the layouts of `fyc plan` (built in: the cost model).
+    """Register what tries the layouts of `fyc plan` (built in: `model`, `local`, `slurm`).
 
     Args:
         register: call it with an object that keeps to `fyc.plan.executor.Executor`. A name that another plugin

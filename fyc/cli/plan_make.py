@@ -20,6 +20,7 @@ from fyc.ui.progress import Mode
 if TYPE_CHECKING:
     from fyc.errors import EndpointError
     from fyc.plan.agents.coordinator import Outcome
+    from fyc.plan.executor import Executor
     from fyc.plan.follow import Follower
     from fyc.plan.job import Job
     from fyc.plan.planning import Request
@@ -29,7 +30,16 @@ FixOption = Annotated[
     list[str] | None,
     typer.Option("--fix", metavar="NAME=VALUES", help="Fix or bound a dimension: tp=8, pp=1-4, recompute=none,full."),
 ]
-ExecutorOption = Annotated[str, typer.Option("--executor", help="What tries them: `model` is the cost model.")]
+ExecutorOption = Annotated[
+    str,
+    typer.Option("--executor", help="What tries them: `model` is the cost model, `local` and `slurm` run training."),
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--trial-steps", min=5, help="Steps of a trial that runs training; 8 if not given.")
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--trial-timeout", min=1, help="Seconds of such a trial; 600 if not given.")
+]
 ReasonerOption = Annotated[
     str,
     typer.Option(
@@ -61,6 +71,8 @@ def plan_command(
     trials: TrialsOption = 20,
     fix: FixOption = None,
     executor: ExecutorOption = "model",
+    trial_steps: StepsOption = None,
+    trial_timeout: TimeoutOption = None,
     reasoner: ReasonerOption = "auto",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="What `fyc plan calibrate` wrote.")] = None,
     offline: Offline = False,
@@ -81,17 +93,20 @@ def plan_command(
     assert output is not None
     from fyc.plan.constraints import parse_limits
     from fyc.plan.inputs import make_job, read_correction
-    from fyc.plan.planning import Request
+    from fyc.plan.planning import Request, TriedBy
     from fyc.plan.read_model import read_config
+
+    tried_by = TriedBy(executor=executor, steps=trial_steps, timeout_s=trial_timeout)
 
     def read() -> Request:
         job = make_job(model, cluster, seq, global_batch, backend, precision, offline=offline)
-        return Request(job, parse_limits(fix or (), job), read_correction(calibration), trials)
+        return Request(job, parse_limits(fix or (), job), read_correction(calibration), trials, tried_by)
 
     with _resumable(output):
-        made = _make(read, output, executor, reasoner, progress, json)
+        config = read_config(model, offline=offline)
+        made = _make(read, output, config, reasoner, progress, json)
         with _files_named(output):
-            _launch(made.request.job, output, read_config(model, offline=offline), quiet=json)
+            _launch(made.request.job, output, config, quiet=json)
     if made.failure is not None:
         raise made.failure
 
@@ -99,20 +114,21 @@ def plan_command(
 def resume_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a plan.")],
     trials: TrialsOption = 20,
-    executor: ExecutorOption = "model",
     reasoner: ReasonerOption = "auto",
     progress: Progress = "auto",
     json: Json = False,
 ) -> None:
-    """Go on with a plan that was interrupted, or give it more trials."""
+    """Go on with a plan that was interrupted, or give it more trials; what tries them stays the same."""
     from fyc.plan.planning import read_request
     from fyc.plan.read_model import read_config
 
     with _resumable(folder):
-        made = _make(lambda: read_request(folder, trials), folder, executor, reasoner, progress, json)
+        copies = [folder / "config.json", *sorted(folder.glob("trials/*/config.json"))]
+        config = next((read_config(path) for path in copies if path.is_file()), None)
+        made = _make(lambda: read_request(folder, trials), folder, config, reasoner, progress, json)
         with _files_named(folder):
-            if (folder / "config.json").is_file():
-                _launch(made.request.job, folder, read_config(folder / "config.json"), quiet=json)
+            if config is not None:
+                _launch(made.request.job, folder, config, quiet=json)
     if made.failure is not None:
         raise made.failure
 
@@ -168,13 +184,37 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise Interrupted("FYC-I01", "interrupted", next=advice) from error
 
 
-def _make(read: Callable[[], Request], folder: Path, executor: str, reasoner: str, mode: Mode, json: bool) -> _Made:
+def _prepared(request: Request, folder: Path, config: dict[str, Any] | None) -> Executor:
+    """The executor that is asked for, ready to try layouts of the job."""
+    from fyc.errors import PlanError
+    from fyc.plan.executor import RunningExecutor, Trials
+    from fyc.plan.registry import executor, launchers
+    from fyc.plugins import load_plugins
+
+    host, asked = load_plugins(), request.tried_by
+    found = executor(host, asked.executor)
+    lengths = {"steps": asked.steps, "timeout_s": asked.timeout_s}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if not isinstance(found, RunningExecutor):
+        if given:
+            raise typer.BadParameter(
+                f"--executor {found.name} runs no training: it has no --trial-steps or --trial-timeout"
+            )
+        return found
+    if config is None:
+        what, advice = "the folder does not hold the model's configuration", "give the command of the plan again"
+        raise PlanError("FYC-L12", what, where=str(folder), next=advice)
+    launcher = next((one for one in launchers(host).values() if one.stack == request.job.stack.name), None)
+    return found.prepare(request.job, Trials(folder.absolute(), config, launcher, **given))  # type: ignore[arg-type]
+
+
+def _make(
+    read: Callable[[], Request], folder: Path, config: dict[str, Any] | None, reasoner: str, mode: Mode, json: bool
+) -> _Made:
     """Make the plan, show how it goes, and print what came of it."""
     from fyc.cli.plan_reasoner import Followed, make_reasoner
     from fyc.cli.runtime import print_json
     from fyc.plan.planning import make_plan
-    from fyc.plan.registry import executor as find_executor
-    from fyc.plugins import load_plugins
     from fyc.ui.live import PlanView
     from fyc.ui.progress import progress
 
@@ -182,8 +222,8 @@ def _make(read: Callable[[], Request], folder: Path, executor: str, reasoner: st
     _reach(folder)
     with progress(mode, terminal=PlanView) as show:
         show(Event("note", {"message": "reading what is asked for"}))
-        tries = find_executor(load_plugins(), executor)
         request = read()
+        tries = _prepared(request, folder, config)
         chosen, close = make_reasoner(reasoner, folder)
         follower = _follower(show, request.trials, folder)
         show(Event("plan", _announced(request, folder) | {"done": follower.count}))

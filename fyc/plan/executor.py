@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fyc.plan.job import Job
+from fyc.plan.launch import Launcher
 from fyc.plan.layout import Layout
 
 
@@ -48,5 +51,37 @@ class Executor(Protocol):
             job: what is trained.
             layout: how.
             repeat: how often this layout was tried before.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What an executor gets to know that runs training.
+
+    Attributes:
+        folder: of the plan; the executor may write below `folder/trials`.
+        config: Hugging Face configuration of the model.
+        launcher: of the job's backend; None where it has none.
+        steps: optimizer steps of a trial.
+        timeout_s: seconds after which a trial is ended.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    launcher: Launcher | None
+    steps: int = 8
+    timeout_s: float = 600.0
+
+
+@runtime_checkable
+class RunningExecutor(Executor, Protocol):
+    """An executor that runs training: its times scatter, so that the best layout is tried again at the end."""
+
+    def prepare(self, job: Job, trials: Trials) -> Executor:
+        """Called once, before anything else: the executor of this plan, whose `run` trains.
+
+        Raises:
+            PlanError: FYC-L19, this job cannot be tried here.
         """
         ...

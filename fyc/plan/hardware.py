@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,7 @@ class Gpu(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    device: Literal["cuda", "cpu"] = Field("cuda", description="What trains: a GPU, or a process on CPU cores.")
     memory_gib: Constant = Field(description="Memory that an allocation can use, GiB.")
     sms: Constant = Field(description="Streaming multiprocessors.")
     peak_16: Constant = Field(description="Dense peak of fp16 and bf16, TFLOP/s.")

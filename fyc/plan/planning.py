@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fyc.errors import PlanError, resource_error
 from fyc.plan.agents.coordinator import Coordinator, Outcome
 from fyc.plan.agents.reporter import Story, write_report
 from fyc.plan.agents.space import Space
 from fyc.plan.cost.rates import Correction
-from fyc.plan.executor import Executor
+from fyc.plan.executor import Executor, RunningExecutor
 from fyc.plan.expert import expert_layout
 from fyc.plan.job import Job
 from fyc.plan.legal import Limits, legal_layouts
@@ -27,23 +27,37 @@ from fyc.plan.reasoner import Reasoner
 from fyc.plan.search import search
 
 PLAN_FORMAT = 1
+CONFIRM = 4  # trials kept for measuring the best layout and the customary setting again, where times scatter
+
+
+class TriedBy(BaseModel):
+    """What tries the layouts: an executor by name, and how long a trial is, where training runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    executor: str = "model"
+    steps: int | None = Field(None, ge=1, description="Optimizer steps of a trial.")
+    timeout_s: float | None = Field(None, gt=0, description="Seconds after which a trial is ended.")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: a job, what is fixed of its layout, a calibration, and how many layouts to try."""
+    """What is asked for: a job, what is fixed of its layout, a calibration, how many layouts to try, and what tries
+    them."""
 
     job: Job
     limits: Limits | None = None
     correction: Correction | None = None
     trials: int = 20
+    tried_by: TriedBy = field(default_factory=TriedBy)
 
     def as_dict(self) -> dict[str, Any]:
         """What job.json holds, for `fyc plan resume`: all but the number of trials."""
         limits = {} if self.limits is None else {name: getattr(self.limits, name) for name in self.limits.names}
         calibration = None if self.correction is None else self.correction.model_dump()
         job = self.job.model_dump(exclude_none=True, mode="json")
-        return {"format": PLAN_FORMAT, "job": job, "limits": limits, "calibration": calibration}
+        return {"format": PLAN_FORMAT, "job": job, "limits": limits, "calibration": calibration,
+                "tried_by": self.tried_by.model_dump(exclude_none=True)}  # fmt: skip
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], trials: int) -> Self:
@@ -52,7 +66,9 @@ class Request:
             raise ValueError(f"its format is {data['format']}, this fyc reads {PLAN_FORMAT}")
         limits = {str(name): tuple(values) for name, values in data["limits"].items()}
         correction = None if data["calibration"] is None else Correction.model_validate(data["calibration"])
-        return cls(Job.model_validate(data["job"]), Limits(**limits) if limits else None, correction, trials)
+        tried_by = TriedBy.model_validate(data.get("tried_by", {}))  # plans of the first release name none
+        job = Job.model_validate(data["job"])
+        return cls(job, Limits(**limits) if limits else None, correction, trials, tried_by)
 
 
 def make_plan(
@@ -81,8 +97,11 @@ def make_plan(
         candidates = within if candidates is not None else None
     space = Space.of(request.job, candidates, request.limits, request.correction)
     expert = expert_layout(request.job, within) or found.best[0].layout
+    confirm = min(CONFIRM, request.trials // 4) if isinstance(executor, RunningExecutor) else 0
     with MessagePool(folder / "pool.jsonl") as pool:
-        outcome = Coordinator(space, executor, reasoner, pool, budget=request.trials, watch=watch).run(expert)
+        outcome = Coordinator(space, executor, reasoner, pool, budget=request.trials, confirm=confirm, watch=watch).run(
+            expert
+        )
         pictures = draw(Scene.of(space, outcome, found.frontier, pool.content), folder)
         report = write_report(Story(pool, space, outcome, found, request.limits, pictures))
     frontier = [e.model_dump() for e in found.frontier]
@@ -149,7 +168,7 @@ def _claim(request: Request, folder: Path) -> None:
     known = read_request(folder)
     if known.as_dict() != request.as_dict():
         parts = [name for name, value in request.as_dict().items() if known.as_dict()[name] != value]
-        names = {"limits": "--fix", "calibration": "--calibration"}
+        names = {"limits": "--fix", "calibration": "--calibration", "tried_by": "--executor"}
         raise PlanError(
             "FYC-L12", "the folder holds the plan of another job", where=str(folder),
             why=f"they differ in {', '.join(names.get(part, part) for part in parts)}",

@@ -9,6 +9,10 @@ from fyc.plan.executor import Executor
 @hookimpl
 def fyc_register_executors(register: Callable[[Executor], None]) -> None:
     """Register the executors."""
+    from fyc_plugins.executors.local import LocalExecutor
     from fyc_plugins.executors.simulate import ModelExecutor
+    from fyc_plugins.executors.slurm import SlurmExecutor
 
     register(ModelExecutor())
+    register(LocalExecutor())
+    register(SlurmExecutor())
