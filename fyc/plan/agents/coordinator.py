@@ -17,7 +17,7 @@ from fyc.plan.edits import BOTTLENECKS, FAILURES, Edit, Task
 from fyc.plan.estimate import estimate
 from fyc.plan.executor import Executor, TrialResult
 from fyc.plan.layout import Layout, Layouts
-from fyc.plan.messages import Message, Trial
+from fyc.plan.messages import Message, Trial, Validation
 from fyc.plan.pool import MessagePool
 from fyc.plan.reasoner import Choice, Reasoner, RuleReasoner
 from fyc.plan.view import SUBSCRIPTIONS, view
@@ -84,6 +84,9 @@ class Coordinator:
             self._state_facts()
         if not self.pool.content.trials(expert):
             self._try(expert, "expert", "", ())
+        for layout in self._unfinished():
+            if self._count() < self.budget:
+                self._run(layout)
         reason = "the budget of trials is spent"
         while self._count() < self.budget - self.confirm:
             self._record.iteration += 1
@@ -101,6 +104,17 @@ class Coordinator:
             self._try(edit.layout, "edit", edit.name[:2000], (decision.id,))
         self._confirm(expert)
         return self._outcome(expert, reason)
+
+    def _unfinished(self) -> list[Layout]:
+        """Layouts that were approved, but whose trial was interrupted."""
+        content = self.pool.content
+        ended = {message.subject for message in content.of_type("trial")}
+        layouts = [
+            content.layout_of(message)
+            for message in content.of_type("validation")
+            if isinstance(message.payload, Validation) and message.payload.ok and message.subject not in ended
+        ]
+        return [layout for layout in dict.fromkeys(layouts) if layout is not None]
 
     def _confirm(self, expert: Layout) -> None:
         """Try the best layout and the expert's again: the fastest of many noisy trials looks better than it is."""
