@@ -101,7 +101,9 @@ def _script(program: Program, target: Target, summary: str) -> str:
     lines = ["#!/usr/bin/env bash"]
     lines += [f"# {_comment(line)}" for line in (_title(target), summary, f"Needs {program.install}.") if line]
     lines += ["# Arguments given to this script go on to the program, behind its own."]
-    lines += ["set -euo pipefail", 'HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"']
+    lines += ["set -euo pipefail"]
+    if any("{HERE}" in word for word in (*program.command, *program.data, *program.environment.values())):
+        lines += ['HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"']
     lines += [f': "${{{name}:?{_message(meaning)}}}"' for name, meaning in program.variables.items()]
     lines += [': "${STEPS:=1000}"  # optimizer steps to run']
     lines += [f"export {name}={_quote(value, known)}" for name, value in program.environment.items()]

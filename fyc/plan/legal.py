@@ -59,6 +59,7 @@ def violations(job: Job, layout: Layout) -> list[str]:
     rule(degrees == gpus, f"tp * pp * cp * dp is {degrees}, the cluster has {gpus} GPUs")
     rule(layout.tp in tensor_degrees(job), f"tp {layout.tp} does not divide the heads: {_list(tensor_degrees(job))} do")
     rule(layout.pp <= model.layers, f"pp {layout.pp} is more than the {model.layers} layers")
+    rule(layout.pp == 1 or _pipeline_possible(job), f"{job.stack.name} cannot put a tied embedding on two stages")
     chunks = layout.pp * layout.vpp
     rule(layout.vpp == 1 or model.layers % chunks == 0, f"pp * vpp {chunks} does not divide the {model.layers} layers")
     rule(layout.vpp == 1 or layout.pp > 1, "vpp needs a pipeline: pp is 1")
@@ -104,9 +105,9 @@ def check(job: Job, layout: Layout) -> None:
 
 
 def tensor_degrees(job: Job) -> list[int]:
-    """Tensor parallel degrees that the heads allow; key and value heads may be cut or copied."""
-    m = job.model
-    return [t for t in divisors(m.heads) if m.kv_heads % t == 0 or t % m.kv_heads == 0]
+    """Tensor parallel degrees that the heads allow; key and value heads may be cut and, by most stacks, copied."""
+    m, copies = job.model, job.stack.copies_heads
+    return [t for t in divisors(m.heads) if m.kv_heads % t == 0 or (copies and t % m.kv_heads == 0)]
 
 
 def context_degrees(job: Job, tp: int) -> list[int]:
@@ -120,7 +121,7 @@ def dimension_values(job: Job) -> dict[str, list[Any]]:
     spread = model.experts is not None and "ep" in has
     return {
         "tp": [t for t in tensor_degrees(job) if gpus % t == 0] if "tp" in has else [1],
-        "pp": [p for p in divisors(gpus) if p <= model.layers] if "pp" in has else [1],
+        "pp": [p for p in divisors(gpus) if p <= model.layers] if "pp" in has and _pipeline_possible(job) else [1],
         "vpp": divisors(model.layers) if "vpp" in has else [1],
         "cp": [c for c in context_degrees(job, 1) if gpus % c == 0] if "cp" in has else [1],
         "ep": divisors(model.experts.count) if spread and model.experts else [1],
@@ -170,9 +171,13 @@ def _variants(job: Job, limits: Limits, base: Layout) -> list[Layout]:
 
 def _pipelines(job: Job, limits: Limits) -> list[int]:
     layers = job.model.layers
-    if "pp" not in job.stack.dimensions:
+    if "pp" not in job.stack.dimensions or not _pipeline_possible(job):
         return [1]
     return list(limits.pp) if limits.pp else [p for p in divisors(job.cluster.gpus) if p <= layers and p <= 64]
+
+
+def _pipeline_possible(job: Job) -> bool:
+    return job.stack.tied_pipeline or not job.model.tied
 
 
 def _contexts(job: Job, limits: Limits, tp: int) -> list[int]:

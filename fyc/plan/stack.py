@@ -51,6 +51,8 @@ class Stack(BaseModel):
     boundary_copies: int = Field(
         1, ge=1, description="Tensors of a stage's input that each micro-batch in flight holds."
     )
+    copies_heads: bool = Field(True, description="Whether tp may exceed the key and value heads, which are copied.")
+    tied_pipeline: bool = Field(True, description="Whether a tied embedding may lie on two pipeline stages.")
     gathered_inputs: bool = Field(False, description="Sequence parallel inputs are kept whole, not only their part.")
     keeps_gathered: bool = Field(False, description="In a pipeline, sharded parameters stay whole for the whole step.")
     workspace_gib: float = Field(0.0, ge=0, description="Buckets and buffers of the framework, GiB.")
