@@ -135,8 +135,9 @@ def resume_command(
 
 def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> None:
     """Write the launch script of the plan in a folder, where the backend has a launcher."""
-    from json import loads
+    from json import dumps, loads
 
+    from fyc.artifact.files import write_text
     from fyc.plan.launch import Target, write_launch
     from fyc.plan.layout import Layout
     from fyc.plan.registry import launchers
@@ -148,9 +149,13 @@ def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> N
         if found is None and not quiet:
             typer.echo(f"there is no launcher for {job.stack.name} yet: the layout is in {folder}/plan.json")
         return
-    write_launch(found, Target(job, Layout.model_validate(best["layout"]), config), folder)
+    write_text(folder / "config.json", dumps(config, indent=1) + "\n")  # for `fyc plan resume`
+    written = write_launch(found, Target(job, Layout.model_validate(best["layout"]), config), folder)
     if not quiet:
         typer.echo(f"{folder}/launch.sh starts it, {folder}/launch.sbatch under Slurm")
+        others = [path.name for path in written if path.name not in ("launch.sh", "launch.sbatch")]
+        if others:
+            typer.echo(f"beside them: {', '.join(others)}")
 
 
 @dataclass(frozen=True)
