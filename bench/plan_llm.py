@@ -221,16 +221,24 @@ def table(results: list[Result], names: Sequence[str]) -> None:
     jobs = sorted(done)
     kinds = [found[names[0]][job].kind for job in jobs]
     print(f"{len(jobs)} jobs: " + ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))))
-    print(f"\n| reasoner | gain (95 %) | median | worst | less chance (95 %) | after {EARLY} trials | behind |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "\n| reasoner | gain (95 %) | median | worst | less chance (95 %) "
+        f"| after {EARLY} trials | less chance (95 %) | behind |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name in names:
         own = [found[name][job] for job in jobs]
         chance = [found["chance"][job] for job in jobs]
         gains, behind = [r.gain for r in own], [x for r in own for x in r.regrets]
-        against = interval([r.gain - c.gain for r, c in zip(own, chance, strict=True)]) if name != "chance" else ""
+        pairs = list(zip(own, chance, strict=True))
+        late, early = (
+            ("", "")
+            if name == "chance"
+            else (interval([r.gain - c.gain for r, c in pairs]), interval([r.early - c.early for r, c in pairs]))
+        )
         print(
-            f"| {name} | {interval(gains)} | {median(gains):+.2%} | {min(gains):+.2%} | {against} "
-            f"| {mean(r.early for r in own):+.2%} | {mean(behind or [0.0]):.2%} |"
+            f"| {name} | {interval(gains)} | {median(gains):+.2%} | {min(gains):+.2%} | {late} "
+            f"| {mean(r.early for r in own):+.2%} | {early} | {mean(behind or [0.0]):.2%} |"
         )
     print("\n| reasoner | decisions | its own | the favourite | declined | failed calls | tokens | seconds |")
     print("|---|---|---|---|---|---|---|---|")
