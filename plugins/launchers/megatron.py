@@ -39,6 +39,8 @@ class MegatronLauncher:
             return "the optimizer is sharded over all of dp * cp, not over a part; leave shard_size out"
         if target.job.model.experts is not None and layout.tp > 1 and not layout.sequence_parallel:
             return "experts with tensor parallelism need sequence parallelism"
+        if 0 < target.job.model.positions < target.job.sequence:
+            return f"the model has {target.job.model.positions} positions, fewer than a sequence has tokens"
         return unsupported(target.job.model, details(target.config))
 
     def program(self, target: Target) -> Program:
@@ -53,7 +55,7 @@ class MegatronLauncher:
             *("--lr-warmup-fraction", "0.01", "--weight-decay", "0.1", "--clip-grad", "1.0", "--adam-beta2", "0.95"),
             *("--eval-iters", "0", "--log-interval", "1", "--log-throughput"),
         ]
-        # Megatron-LM's null tokenizer adds one token to the number it is given.
+        # The null tokenizer of core_v0.16.1 adds one token to the number it is given.
         data = ("--mock-data", "--tokenizer-type", "NullTokenizer", "--vocab-size", str(job.model.vocab - 1))
         # Before Blackwell, overlap of tensor and context parallel traffic relies on one hardware queue.
         environment = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"} if layout.tp > 1 or layout.cp > 1 else {}

@@ -1,6 +1,5 @@
 """Every layout that the search may propose is one that the backend's launcher writes, and reads back as the same."""
 
-import argparse
 import json
 import re
 import shutil
@@ -17,7 +16,7 @@ from fyc_plugins.launchers.torchtitan import TorchtitanLauncher
 
 from fyc.errors import PlanError
 from fyc.plan.job import Job
-from fyc.plan.launch import Launcher, Program, Target, write_launch
+from fyc.plan.launch import Launcher, Target, write_launch
 from fyc.plan.layout import Layout
 from fyc.plan.legal import legal_layouts, violations
 from fyc.plan.model import ModelShape
@@ -49,45 +48,6 @@ def test_what_the_search_proposes_is_never_refused(launcher: Launcher, model: st
     assert layouts
     refused = {str(layout): launcher.refusal(Target(job, layout, config)) for layout in layouts}
     assert not {name: why for name, why in refused.items() if why is not None}
-
-
-def _megatron(program: Program) -> argparse.Namespace:
-    """The arguments, each with as many values as Megatron-LM's own parser takes."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
-    for flag in ("sequence-parallel", "use-distributed-optimizer", "overlap-param-gather"):
-        parser.add_argument(f"--{flag}", action="store_true")
-    for name in ("tensor-model", "pipeline-model", "context", "expert-model", "expert-tensor"):
-        parser.add_argument(f"--{name}{'' if name == 'x' else '-parallel-size'}", type=int, default=1)
-    for name in ("num-layers-per-virtual-pipeline-stage", "micro-batch-size", "global-batch-size", "num-layers"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--recompute-granularity", default="none", choices=("none", "selective", "full"))
-    parser.add_argument("--pipeline-model-parallel-layout")
-    found, _ = parser.parse_known_args(list(program.command[1:]))
-    return found
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_arguments_of_megatron_are_the_layout(model: str) -> None:
-    shape, config = MODELS[model]
-    job, layouts = _sample(shape, MegatronLauncher())
-    for layout in layouts:
-        found = _megatron(MegatronLauncher().program(Target(job, layout, config)))
-        tp, pp, cp = found.tensor_model_parallel_size, found.pipeline_model_parallel_size, found.context_parallel_size
-        per_chunk = found.num_layers_per_virtual_pipeline_stage
-        back = Layout(
-            tp=tp, pp=pp, cp=cp, ep=found.expert_model_parallel_size, dp=job.cluster.gpus // (tp * pp * cp),
-            vpp=found.num_layers // pp // per_chunk if per_chunk else 1, micro_batch=found.micro_batch_size,
-            recompute=found.recompute_granularity, zero=int(found.use_distributed_optimizer),
-            sequence_parallel=found.sequence_parallel,
-        )  # fmt: skip
-        assert back == layout
-        assert found.global_batch_size == job.global_batch
-        stages = (found.pipeline_model_parallel_layout or "").split("|")
-        if layout.pp > 1 and shape.layers % layout.pp:
-            assert len(stages) == layout.pp
-            assert sum(stage.count("t") for stage in stages) == shape.layers
-        else:
-            assert stages == [""]
 
 
 @pytest.mark.parametrize("model", MODELS)
