@@ -105,8 +105,7 @@ def plan_command(
     with _resumable(output):
         config = read_config(model, offline=offline)
         made = _make(read, output, config, reasoner, progress, json)
-        with _files_named(output):
-            _launch(made.request.job, output, config, quiet=json)
+        _finish(made, output, config, json)
     if made.failure is not None:
         raise made.failure
 
@@ -126,15 +125,25 @@ def resume_command(
         copies = [folder / "config.json", *sorted(folder.glob("trials/*/config.json"))]
         config = next((read_config(path) for path in copies if path.is_file()), None)
         made = _make(lambda: read_request(folder, trials), folder, config, reasoner, progress, json)
-        with _files_named(folder):
-            if config is not None:
-                _launch(made.request.job, folder, config, quiet=json)
+        _finish(made, folder, config, json)
     if made.failure is not None:
         raise made.failure
 
 
-def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> None:
-    """Write the launch script of the plan in a folder, where the backend has a launcher."""
+def _finish(made: _Made, folder: Path, config: dict[str, Any] | None, json: bool) -> None:
+    """Write the launch files and, with `--json`, print the plan that names them; an error would be the one document."""
+    from fyc.cli.runtime import print_json
+
+    files: list[Path] = []
+    with _files_named(folder):
+        if config is not None:
+            files = _launch(made.request.job, folder, config, quiet=json)
+    if made.summary is not None:
+        print_json(made.summary | {"launch_files": [str(path) for path in files]})
+
+
+def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> list[Path]:
+    """Write the launch script of the plan in a folder, where the backend has a launcher; returns what was written."""
     from json import dumps, loads
 
     from fyc.artifact.files import write_text
@@ -148,7 +157,7 @@ def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> N
     if best is None or found is None:
         if found is None and not quiet:
             typer.echo(f"there is no launcher for {job.stack.name} yet: the layout is in {folder}/plan.json")
-        return
+        return []
     write_text(folder / "config.json", dumps(config, indent=1) + "\n")  # for `fyc plan resume`
     written = write_launch(found, Target(job, Layout.model_validate(best["layout"]), config), folder)
     if not quiet:
@@ -156,14 +165,22 @@ def _launch(job: Job, folder: Path, config: dict[str, Any], *, quiet: bool) -> N
         others = [path.name for path in written if path.name not in ("launch.sh", "launch.sbatch")]
         if others:
             typer.echo(f"beside them: {', '.join(others)}")
+    return written
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A plan that was made: what was asked for, and the error to end with, where a language model decided nothing."""
+    """A plan that was made.
+
+    Attributes:
+        request: what was asked for.
+        failure: the error to end with, where a language model decided nothing.
+        summary: what `--json` prints, if it was given and nothing failed.
+    """
 
     request: Request
     failure: EndpointError | None
+    summary: dict[str, Any] | None = None
 
 
 @contextmanager
@@ -218,7 +235,6 @@ def _make(
 ) -> _Made:
     """Make the plan, show how it goes, and print what came of it."""
     from fyc.cli.plan_reasoner import Followed, make_reasoner
-    from fyc.cli.runtime import print_json
     from fyc.plan.planning import make_plan
     from fyc.ui.live import PlanView
     from fyc.ui.progress import progress
@@ -244,9 +260,10 @@ def _make(
         show(Event("done", {"output": str(folder), "seconds": time.monotonic() - started, **_peak()}))
     if not json:
         _print_outcome(outcome, folder)
-    elif failure is None:
-        print_json(_summary(outcome, folder) | {"decisions": followed.decisions, "failed_calls": followed.failed})
-    return _Made(request, failure)
+    if not json or failure is not None:
+        return _Made(request, failure)
+    counts = {"decisions": followed.decisions, "failed_calls": followed.failed}
+    return _Made(request, failure, _summary(outcome, folder) | counts)
 
 
 def _announced(request: Request, folder: Path) -> dict[str, Any]:
