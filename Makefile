@@ -7,6 +7,7 @@ ROWS ?= $(wildcard ../shared/data/plan/*.csv)
 BIN := .venv/bin
 READY := .venv/ready
 SERVERS := .venv/ready-servers
+BACKENDS := .venv/ready-backends
 
 .PHONY: help setup test test-all demo lint format bench bench-plan docs clean
 
@@ -42,12 +43,19 @@ test: $(READY)
 
 test-all: $(READY)
 	@$(MAKE) --no-print-directory $(SERVERS) || echo "the servers of language models cannot be installed: their tests say so and are skipped"
+	@$(MAKE) --no-print-directory $(BACKENDS) || echo "the training frameworks cannot be installed: their tests say so and are skipped"
 	$(BIN)/python -m pytest
 
 # llama-cpp-python is compiled here, without its parts for images.
 $(SERVERS): $(READY)
 	@echo "installing servers of language models: about five minutes, in which llama-cpp-python is compiled"
 	CMAKE_ARGS=-DLLAVA_BUILD=OFF PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,servers]'
+	touch $@
+
+# DeepSpeed builds its kernels when they are first used, not here.
+$(BACKENDS): $(READY)
+	@echo "installing training frameworks that launch scripts are tested with: under a minute"
+	DS_BUILD_OPS=0 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,backends]'
 	touch $@
 
 demo: $(READY)
