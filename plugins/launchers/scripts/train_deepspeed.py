@@ -172,6 +172,7 @@ def main() -> None:
         if options.save and (step % options.save_every == 0 or step == options.steps):
             engine.save_checkpoint(options.save, tag=f"step-{step}", client_state={"step": step})
     dist.barrier()  # no process takes its group down while another still uses it
+    engine.destroy()
     dist.destroy_process_group()
 
 

@@ -13,6 +13,7 @@ from fyc_plugins.launchers.deepspeed import DeepSpeedLauncher
 
 from fyc.errors import PlanError
 from fyc.plan.cluster import Cluster
+from fyc.plan.diagnosis import parse_progress
 from fyc.plan.job import Job
 from fyc.plan.launch import Target, write_launch
 from fyc.plan.layout import Layout
@@ -63,6 +64,12 @@ def test_the_launch_script_trains_on_two_processes(zero: int, recompute: str, tm
     assert len(losses) == 12
     assert abs(losses[0] - 5.545) < 0.1  # the logarithm of the vocabulary: nothing is learned yet
     assert losses[-1] != losses[0]
+    (tmp_path / "train.log").write_text(done.stdout)
+    progress = parse_progress(tmp_path / "train.log")  # what `fyc plan calibrate` and the executors read
+    assert progress is not None
+    assert progress.measured == 9
+    assert progress.tokens_per_s_per_gpu
+    assert progress.peak_reserved_gib
 
 
 @pytest.mark.parametrize(
