@@ -58,7 +58,7 @@ def fyc_register_executors(register: Callable[[Executor], None]) -> None:
 
 @hookspec
 def fyc_register_launchers(register: Callable[[Launcher], None]) -> None:
-    """Register what writes the launch script of a plan for one backend (built in: `fsdp2`).
+    """Register what writes the launch script of a plan for one backend (built in: four).
 
     Args:
         register: call it with an object that keeps to `fyc.plan.launch.Launcher`. A name that another plugin
