@@ -37,7 +37,7 @@ def _custom(job: Job, layout: Layout) -> tuple[float, ...]:
     domain = job.cluster.nvlink_domain
     return (
         float(layout.tp * layout.cp > domain) + float(layout.ep > domain),
-        float(layout.cp > 1 and job.sequence // layout.cp < 8192),  # sequences are cut only when they are long
+        float(layout.cp > 1 and job.sequence // layout.cp < 4096),  # sequences are cut only when they are long
         float(layout.recompute == "full"),  # the last resort
         float(layout.tp * layout.pp * layout.cp),
         float(layout.pp),

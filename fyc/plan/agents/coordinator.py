@@ -26,6 +26,7 @@ OPTIONS = 8  # edits that a reasoner chooses from
 LEADERS = 2  # layouts far from the best one that the cost model expects most of
 MAY_ERR = 0.08  # how far the cost model may be off before any trial says better
 CERTAIN = 3.0  # standard errors by which a layout must beat the customary setting, where trials scatter
+WORTH = 0.005  # gain below which the customary setting stays, where trials scatter
 LEARN_FROM = 2  # trials that ran before the cost model learns from them
 
 
@@ -291,4 +292,5 @@ class Coordinator:
         freedom = sum(len(values) - 1 for values in logs)
         scatter = np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in logs) / freedom) if freedom else 0.0
         margin = CERTAIN * scatter * np.sqrt(1 / len(times[layout]) + 1 / len(times[other]))
-        return bool(np.log(median(times[other]) / median(times[layout])) > margin)
+        gain = np.log(median(times[other]) / median(times[layout]))
+        return bool(gain > max(margin, WORTH if scatter else 0.0))
