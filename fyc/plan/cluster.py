@@ -60,10 +60,10 @@ class Cluster(BaseModel):
 
 
 def read_cluster(path: Path) -> Cluster:
-    """A cluster from its YAML file.
+    """A cluster from its YAML file; a hardware file that it names is looked for beside it.
 
     Raises:
         PlanError: FYC-L04 with the field that is missing or wrong; FYC-L02 for an unknown GPU.
     """
     example = "it needs gpu, nodes, gpus_per_node and network_gbs, as docs/plan.md shows"
-    return read_description(path, Cluster, "FYC-L04", "cluster file", example)
+    return read_description(path, Cluster, "FYC-L04", "cluster file", example, beside=("gpu",))

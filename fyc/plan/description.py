@@ -18,7 +18,9 @@ MOST_BYTES = 2**20
 Described = TypeVar("Described", bound=BaseModel)
 
 
-def read_description(path: Path, kind: type[Described], code: str, name: str, example: str) -> Described:
+def read_description(
+    path: Path, kind: type[Described], code: str, name: str, example: str, beside: tuple[str, ...] = ()
+) -> Described:
     """A description from its file.
 
     Args:
@@ -27,6 +29,7 @@ def read_description(path: Path, kind: type[Described], code: str, name: str, ex
         code: of the errors.
         name: what errors call the file, such as "cluster file".
         example: how to get a good one.
+        beside: fields that may name another YAML file, which is looked for in the folder of this one.
 
     Raises:
         PlanError: with this code, what is wrong, and the line.
@@ -41,6 +44,9 @@ def read_description(path: Path, kind: type[Described], code: str, name: str, ex
             else f"none of its keys is one of {', '.join(known)}"
         )
         raise PlanError(code, f"the {name} describes nothing", where=str(path), why=why, next=example)
+    for field in beside:
+        if isinstance(value := data.get(field), str) and value.endswith((".yaml", ".yml")):
+            data[field] = str(path.parent / value)
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -24,6 +24,8 @@ _CALL_S = 60.0
 
 WAITS = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 RUNS = {"RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING"}
+LOST = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # says nothing about the layout: the job is handed in again
+SUBMISSIONS = 3
 #: What a state means for a trial whose log does not say more; every other state is an end of cause `unknown`.
 CAUSES = {"OUT_OF_MEMORY": "host_oom", "NODE_FAIL": "network", "BOOT_FAIL": "network"}
 
@@ -55,8 +57,9 @@ class SlurmExecutor:
                 f"there is no {', '.join(missing)}", "run it where jobs are submitted, or use --executor local"
             )
         for left in sorted(trials.folder.glob(f"trials/*/{JOB_FILE}")):
-            _call("scancel", left.read_text(encoding="utf-8").strip())
-            left.unlink()
+            number = left.read_text(encoding="utf-8").strip()
+            if not _cancelled(number, left.parent):
+                raise refused(f"job {number} of an earlier run cannot be cancelled", f"try `scancel {number}`")
         return replace(self, trials=trials)
 
     def candidates(self, job: Job) -> list[Layout] | None:
@@ -72,14 +75,15 @@ class SlurmExecutor:
         del repeat
         trials = self._prepared()
         folder = new_trial(job, layout, trials)
-        number = self._submit(folder, trials)
-        try:
-            state = self._wait(number, trials.timeout_s)
-        except BaseException:
-            _call("scancel", number)
-            raise
-        finally:
-            (folder / JOB_FILE).unlink(missing_ok=True)
+        for _ in range(SUBMISSIONS):
+            number = self._submit(folder, trials)
+            try:
+                state = self._wait(number, folder, trials.timeout_s)
+            except BaseException:
+                _cancelled(number, folder)
+                raise
+            if state not in LOST:
+                break
         late = state == "TIMEOUT"
         code = 0 if state == "COMPLETED" else 1
         log = folder / f"slurm-{number}.log"
@@ -98,7 +102,7 @@ class SlurmExecutor:
         write_text(folder / JOB_FILE, f"{number}\n")
         return number
 
-    def _wait(self, number: str, timeout_s: float) -> str:
+    def _wait(self, number: str, folder: Path, timeout_s: float) -> str:
         """The state in which a job ended; TIMEOUT where it was cancelled for its time."""
         started: float | None = None
         answered = time.monotonic()
@@ -110,11 +114,12 @@ class SlurmExecutor:
                 why = f"neither squeue nor sacct said what became of job {number} for {self.patience_s:.0f} s"
                 raise refused(why, "go on with `fyc plan resume` when Slurm answers again")
             if state and state not in WAITS | RUNS:
+                (folder / JOB_FILE).unlink(missing_ok=True)
                 return state
             if state in RUNS:
                 started = now if started is None else started
                 if now - started > timeout_s:
-                    _call("scancel", number)
+                    _cancelled(number, folder)
                     return "TIMEOUT"
             time.sleep(self.poll_s)
 
@@ -124,9 +129,18 @@ class SlurmExecutor:
         return self.trials
 
 
+def _cancelled(number: str, folder: Path) -> bool:
+    """Cancel a job. Where that fails the folder goes on naming it, so that the next run of the plan tries again."""
+    if _call("scancel", number).returncode != 0:
+        return False
+    (folder / JOB_FILE).unlink(missing_ok=True)
+    return True
+
+
 def job_state(number: str) -> str:
-    """State of a job: from the queue, or from accounting once it left it; empty where neither answers."""
-    queue = _call("squeue", "--noheader", "--jobs", number, "--format=%T")
+    """State of a job: from the queue, which knows it for some minutes after its end, or from accounting; empty where
+    neither answers."""
+    queue = _call("squeue", "--noheader", "--states=all", "--jobs", number, "--format=%T")
     state = _word(queue.stdout) if queue.returncode == 0 else ""
     if state in WAITS | RUNS:
         return state

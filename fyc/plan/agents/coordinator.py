@@ -194,7 +194,7 @@ class Coordinator:
         if len(medians) < LEARN_FROM:
             return MAY_ERR
         errors = [abs(space.expected(layout).iteration_s / seconds - 1) for layout, seconds in medians.items()]
-        return min(MAY_ERR, 2 * max(errors))
+        return 2 * max(errors)
 
     def _learned(self) -> Space:
         """The space as a cost model calibrated on the trials so far sees it."""

@@ -86,7 +86,7 @@ def test_a_plan_keeps_its_executor(tmp_path: Path) -> None:
     data = json.loads((place / "job.json").read_text(encoding="utf-8"))
     (place / "job.json").write_text(json.dumps(data | {"tried_by": {"executor": "local"}}), encoding="utf-8")
     done = run("resume", str(place))
-    assert "FYC-L19" in done.stderr or "FYC-L12" in done.stderr, done.stderr  # `local` was asked, and cannot
+    assert "FYC-L19" in done.stderr, done.stderr  # `local` was asked: the cluster of 64 machines is not this one
     done = run(*ARGUMENTS, "-o", str(place), "--trials", "1", "--reasoner", "rules")
     assert "they differ in --executor" in done.stderr
 

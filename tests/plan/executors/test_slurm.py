@@ -26,20 +26,23 @@ setsid bash -c '
   sleep "${QUEUE:-0}"; echo $$ > "$SLURM_FAKE/$0.pid"; echo RUNNING > "$SLURM_FAKE/$0.state"
   export SLURM_JOB_ID=$0 SLURM_JOB_NODELIST=node
   if bash launch.sbatch > "slurm-$0.log" 2>&1; then end=COMPLETED; else end=FAILED; fi
+  [ "$0" -gt "${LOSES:-0}" ] || end=PREEMPTED
   echo "${END:-$end}" > "$SLURM_FAKE/$0.state"' "$id" > /dev/null 2>&1 &
 echo "$id;cluster"
 """,
     "squeue": """
 echo x >> "$SLURM_FAKE/asked"
 [ "$(wc -l < "$SLURM_FAKE/asked")" -gt "${DEAF:-0}" ] || { echo "slurm_load_jobs error" >&2; exit 1; }
-state=$(cat "$SLURM_FAKE/$3.state"); case "$state" in PENDING|RUNNING) echo "$state";; esac
+state=$(cat "$SLURM_FAKE/$4.state")
+case "${FORGETS:-yes} $state" in *PENDING|*RUNNING|no*) echo "$state";; esac
 """,
     "sacct": """
-[ "$(wc -l < "$SLURM_FAKE/asked")" -gt "${DEAF:-0}" ] || exit 1
+[ "$(wc -l < "$SLURM_FAKE/asked")" -gt "${DEAF:-0}" ] && [ -z "${NO_ACCOUNTING:-}" ] || exit 1
 cat "$SLURM_FAKE/$5.state"
 """,
     "scancel": """
 echo "$1" >> "$SLURM_FAKE/cancelled"
+[ -z "${KEEPS:-}" ] || exit 1
 [ -f "$SLURM_FAKE/$1.pid" ] && kill -9 -- "-$(cat "$SLURM_FAKE/$1.pid")"
 echo "CANCELLED by 1000" > "$SLURM_FAKE/$1.state"
 """,
@@ -126,6 +129,35 @@ def test_states_become_results(
     assert (result.status, result.cause) == (status, cause), result.log
     if end != "COMPLETED":
         assert result.log.endswith(f"Slurm: {end.split(maxsplit=1)[0]}")
+
+
+def test_a_job_that_was_preempted_is_handed_in_again(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOSES", "102")
+    result = _executor(tmp_path, f"cat <<'E'\n{STEPS}E\n").run(_job(), LAYOUT)
+    assert result.status == "ok"
+    assert sorted(path.name for path in tmp_path.glob("trials/001-*/slurm-*.log")) == [
+        "slurm-101.log", "slurm-102.log", "slurm-103.log"
+    ]  # fmt: skip
+
+
+def test_without_accounting_the_queue_says_how_a_job_ended(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_ACCOUNTING", "1")
+    monkeypatch.setenv("FORGETS", "no")
+    assert _executor(tmp_path, f"cat <<'E'\n{STEPS}E\n").run(_job(), LAYOUT).status == "ok"
+
+
+def test_a_job_that_cannot_be_cancelled_is_not_forgotten(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEEPS", "1")
+    assert _executor(tmp_path, "sleep 3", timeout_s=0.2).run(_job(), LAYOUT).status == "timeout"
+    assert [path.read_text() for path in tmp_path.glob(f"trials/*/{JOB_FILE}")] == ["101\n"]
+    with pytest.raises(PlanError, match="job 101 of an earlier run cannot be cancelled"):
+        _executor(tmp_path, "exit 0")
 
 
 def test_the_queue_does_not_count_and_a_run_that_takes_too_long_is_cancelled(
