@@ -168,6 +168,7 @@ def _print_estimate(job: Job, one: Estimate) -> None:
         "throughput": f"{one.tokens_per_s_per_gpu:,.0f} tokens/s on a GPU",
         "model FLOPs": f"{one.tflops_per_gpu:.0f} TFLOP/s on a GPU, {one.mfu:.1%} of the 16-bit peak",
         "memory": f"{one.peak_memory_gib:.1f} of {limit:.1f} GiB: {verdict}",
+        "chance": f"the GPU holds it with a probability of {one.fit_probability:.0%}",
     }
     show_pairs(pairs, title=f"{job.model.name}: {one.layout}")
     times = sorted(((v, k) for k, v in one.time_s.items() if v > 0.001 * one.iteration_s), reverse=True)

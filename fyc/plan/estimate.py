@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from statistics import NormalDist
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +18,7 @@ from fyc.plan.layout import Bools, Floats, Layout, Layouts
 # holds 80 % of the rows the constants were not fitted on (docs/plan.md).
 SPREAD = {"compute": 0.08, "traffic": 0.35, "host": 0.30, "common": 0.05}
 CALIBRATED = 0.9  # what is left of the spread after a calibration
-MEMORY_SPREAD = 0.07
+MEMORY_SPREAD = 0.07  # standard deviation of the logarithm of peak memory, about what the rows show
 Z80 = 1.2816
 _PARTS = {
     "compute": ("product", "attention", "streaming", "head", "optimizer"),
@@ -46,11 +47,6 @@ class Estimates:
         return self.time.total
 
     @property
-    def memory_high(self) -> Floats:
-        """Peak memory that is not passed with a probability of 90 %."""
-        return np.asarray(self.memory.device * np.exp(Z80 * MEMORY_SPREAD))
-
-    @property
     def fits(self) -> Bools:
         """Whether the expected peak leaves the cluster's reserve free."""
         cluster = self.job.cluster
@@ -73,9 +69,14 @@ class Estimates:
             peak_memory_gib=float(self.memory.device[index]),
             reserved_memory_gib=float(self.memory.reserved[index]),
             fits=bool(self.fits[index]),
+            fit_probability=self._fit_probability(index),
             time_s={field.name: float(getattr(self.time, field.name)[index]) for field in fields(self.time)},
             memory_gib={field.name: float(getattr(self.memory, field.name)[index]) for field in fields(self.memory)},
         )
+
+    def _fit_probability(self, index: int) -> float:
+        room = np.log(self.job.cluster.gpu.memory_gib.value / self.memory.device[index])
+        return NormalDist(sigma=MEMORY_SPREAD).cdf(float(room))
 
 
 class Estimate(BaseModel):
@@ -93,6 +94,7 @@ class Estimate(BaseModel):
     peak_memory_gib: float = Field(description="Peak memory of the fullest GPU as nvidia-smi shows it, GiB.")
     reserved_memory_gib: float = Field(description="Peak memory as torch's allocator reports it (reserved), GiB.")
     fits: bool = Field(description="Whether the peak leaves the reserve of the cluster free.")
+    fit_probability: float = Field(description="Probability that the peak stays within the GPU, reserve and all.")
     time_s: dict[str, float] = Field(description="Seconds by cause.")
     memory_gib: dict[str, float] = Field(description="GiB by cause.")
 

@@ -113,6 +113,7 @@ def _state(record: Record, story: Story, best: Estimate, stages: Sequence[StageM
         "iteration_s": best.iteration_s, "low_s": best.iteration_low_s, "high_s": best.iteration_high_s,
         "tokens_per_s_per_gpu": best.tokens_per_s_per_gpu, "tflops_per_gpu": best.tflops_per_gpu, "mfu": best.mfu,
         "peak_memory_gib": best.peak_memory_gib, "limit_gib": limit, "free_gib": limit - best.peak_memory_gib,
+        "fit_probability": best.fit_probability,
         "trials": float(story.outcome.trials), "gpus": float(job.cluster.gpus), "stages": float(best.layout.pp),
         **{f"time_{name}": value for name, value in best.time_s.items()},
         **{f"memory_{name}": value for name, value in best.memory_gib.items()}, **by_stage,
@@ -133,7 +134,8 @@ def _summary(story: Story, best: Estimate, message: Message) -> list[str]:
         f"- throughput: {best.tokens_per_s_per_gpu:.0f} tokens/s and {best.tflops_per_gpu:.0f} TFLOP/s on a GPU, "
         f"{best.mfu:.1%} of its 16-bit peak [{mine}]",
         f"- memory: {best.peak_memory_gib:.1f} GiB on the fullest GPU, {best.memory_gib['context']:.1f} of them the "
-        f"CUDA context; {_free(story, best)} [{mine}]",
+        f"CUDA context; {_free(story, best)}; with a probability of {best.fit_probability:.0%} the GPU "
+        f"holds it [{mine}]",
     ]
     if outcome.expert_s is not None and outcome.best_s is not None and outcome.gain is not None:
         simulated = all(m.payload.simulated for m in trials if isinstance(m.payload, Trial))
