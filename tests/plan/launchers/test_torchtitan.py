@@ -1,8 +1,10 @@
-"""torchtitan itself reads what the launcher `torchtitan` writes."""
+"""torchtitan itself reads what the launcher `torchtitan` writes, and trains it on CPUs."""
 
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 from fyc_plugins.launchers.torchtitan import TorchtitanLauncher
 
+from fyc.plan.cluster import Cluster
+from fyc.plan.diagnosis.progress import parse_progress
 from fyc.plan.known_models import DEEPSEEK_V3
 from fyc.plan.launch import Target, write_launch
 from fyc.plan.layout import Layout
@@ -88,3 +92,43 @@ def test_torchtitan_reads_the_files(
     assert found["parameters"] == shape.formula_parameters
     assert found["shape"][1] == job.sequence
     assert found["ac"] == layout.recompute
+
+
+@pytest.mark.parametrize(
+    ("layout", "more"),
+    [
+        (Layout(dp=2, zero=3, micro_batch=2, recompute="selective"), ()),
+        (Layout(pp=2, zero=3, micro_batch=2), ()),
+        # torch 2.13 does not compile the tensor parallel model of torchtitan 0.2.2
+        (Layout(tp=2, zero=3, micro_batch=2, recompute="full", sequence_parallel=True), ("--compile.no-enable",)),
+    ],
+    ids=["fsdp", "pipeline", "tensor"],
+)
+def test_torchtitan_trains_what_was_written_on_two_processes(
+    layout: Layout, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    sizes = {"hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "ffn": 128, "vocab": 256}
+    job = make_job(LLAMA_8B.model_copy(update={"name": "tiny", **sizes}), backend="torchtitan", sequence=32, batch=8)
+    cluster = Cluster(gpu=job.cluster.gpu, nodes=1, gpus_per_node=2, network_gbs=50)
+    target = Target(job.model_copy(update={"cluster": cluster}), layout, {"model_type": "llama"})
+    write_launch(TorchtitanLauncher(), target, tmp_path)
+    (tmp_path / "cpu").mkdir()
+    shutil.copy(Path(__file__).with_name("torchtitan_on_cpus.py"), tmp_path / "cpu" / "sitecustomize.py")
+    variables = {
+        "STEPS": "6", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(tmp_path / "cpu"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    done = subprocess.run(
+        [str(tmp_path / "launch.sh"), *more],
+        env=os.environ | variables, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = tmp_path / "train.log"
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    progress = parse_progress(log)
+    assert progress is not None
+    assert progress.tokens_per_s_per_gpu is not None
+    losses = [float(found) for found in re.findall(r"step: +\d+ .*?loss: +(-?\d+\.\d+)", log.read_text())]
+    known = [loss for loss in losses if loss != -1]  # what a rank without the last stage prints
+    assert len(known) >= 6
+    assert all(5 < loss < 7 for loss in known)  # random tokens: about the logarithm of the vocabulary
