@@ -20,6 +20,7 @@ _EXTRAS = {
     "accelerate": ("GGUF files", "gguf"),
     "sentencepiece": ("tokenizers of some GGUF files", "gguf"),
     "matplotlib": ("plots in reports", "plots"),
+    "openai": ("language models in `fyc plan`", "plan"),
 }
 
 
