@@ -320,4 +320,5 @@ def _print_outcome(outcome: Outcome, folder: Path) -> None:
         return
     gain = "" if outcome.gain is None else f", {outcome.gain:+.1%} over the customary setting"
     typer.echo(f"{outcome.best}: {outcome.best_s:.3f} s a step{gain}")
-    typer.echo(f"{outcome.trials} trials; {folder}/report.md says why, {folder}/plan.json holds the figures")
+    plural = "trial" if outcome.trials == 1 else "trials"
+    typer.echo(f"{outcome.trials} {plural}; {folder}/report.md says why, {folder}/plan.json holds the figures")
