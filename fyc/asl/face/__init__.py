@@ -1,0 +1,1 @@
+"""Faces in single images: detection, landmarks, the canonical mesh, head pose."""

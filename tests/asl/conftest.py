@@ -1,0 +1,38 @@
+"""What the tests of `fyc asl` share: networks, mesh and a real clip, fetched by the first test that needs them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fyc.asl.face.bundle import Bundle, load_bundle
+from fyc.assets import fetch
+
+
+def fetched(name: str) -> Path:
+    """An asset's file; the rest of the tests stays off the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        return fetch(name)
+
+
+@pytest.fixture(scope="session")
+def landmarker_file() -> Path:
+    """The bundle of networks and mesh, as published."""
+    return fetched("face-landmarker")
+
+
+@pytest.fixture(scope="session")
+def face_bundle(landmarker_file: Path) -> Bundle:
+    """The networks and the mesh."""
+    return load_bundle(landmarker_file)
+
+
+@pytest.fixture(scope="session")
+def talking() -> Path:
+    """A clip of a real man who talks: 4800 frames, 360x288."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is NOT INSTALLED: nothing is tested on real video")
+    return fetched("face-talking")
