@@ -22,7 +22,7 @@ POINTS = 468
 _FLOATS_PER_VERTEX = 5  # x, y, z, u, v
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FaceMesh:
     """A triangle mesh of a neutral face.
 

@@ -1,0 +1,146 @@
+"""Pose of a head from landmarks in a picture: robust least squares under perspective.
+
+The landmarks y are fitted by P(R X + t): X the face's shape in centimetres, P the camera, R and t sought. Landmarks
+that do not fit (a hand before the face) lose their weight: min over R, t of sum w rho(|P(R X + t) - y|), rho of Geman
+and McClure, by iteratively reweighted Gauss-Newton steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fyc.asl.face.camera import Array, Camera, angles_of
+
+_STEPS = 15
+#: Guesses at a first pose, each from so many landmarks of one half of the face: one of them will meet no hand.
+_GUESSES, _EACH = 24, 12
+#: A residual of this part of the face's size in the picture halves a landmark's weight, roughly.
+_LEAST_SCALE = 0.004
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a head is and how it is turned, in the camera's axes.
+
+    Attributes:
+        rotation: (3, 3), from the face's axes to the camera's.
+        translation: (3,), of the face's origin, in centimetres; its depth is only as right as the focal length.
+        trust: (N,), 0 to 1, how well each landmark fits.
+        error: median distance between landmarks and model, as a part of the face's size in the picture.
+    """
+
+    rotation: Array
+    translation: Array
+    trust: Array
+    error: float
+
+    @property
+    def angles(self) -> Array:
+        """Yaw, pitch and roll in degrees (`fyc.asl.face.camera`)."""
+        return angles_of(self.rotation)
+
+    def place(self, shape: Array) -> Array:
+        """(N, 3), points of the face (N, 3) in the camera's axes, in centimetres."""
+        return shape @ self.rotation.T + self.translation
+
+
+def fit_pose(
+    pixels: NDArray[np.floating], shape: Array, weights: Array, camera: Camera, start: Pose | None = None
+) -> Pose:
+    """The pose that explains landmarks best.
+
+    Args:
+        pixels: (N, 2), landmarks; NaN for those that are not known.
+        shape: (N, 3), the same points of the face, in centimetres.
+        weights: (N,), how much each one counts; 0 for those that move with the expression.
+        camera: the camera.
+        start: a pose close by, such as that of the frame before; otherwise one is found from the landmarks alone.
+
+    Raises:
+        ValueError: with fewer than six landmarks of weight.
+    """
+    known = np.flatnonzero(np.isfinite(pixels).all(axis=1) & (weights > 0))
+    if len(known) < 6:
+        raise ValueError(f"a pose needs six landmarks, there are {len(known)}")
+    y, x, w = pixels[known].astype(np.float64), shape[known], weights[known] / weights[known].sum()
+    size = float(np.sqrt(np.ptp(y[:, 0]) * np.ptp(y[:, 1]))) or 1.0
+    rotation, translation = _first_guess(y, x, w, camera) if start is None else (start.rotation, start.translation)
+    for _ in range(_STEPS):
+        turned = x @ rotation.T
+        residual = camera.project(turned + translation) - y
+        distances = np.linalg.norm(residual, axis=1)
+        scale = max(2.5 * _weighted_median(distances, w), _LEAST_SCALE * size)
+        trusted = w / (1 + (distances / scale) ** 2) ** 2
+        change = _newton_step(turned, translation, residual, trusted, camera)
+        rotation = _small_rotation(change[:3]) @ rotation
+        translation = translation + change[3:]
+        if np.abs(change).max() < 1e-7:
+            break
+    trust = np.zeros(len(pixels))
+    trust[known] = 1 / (1 + (distances / scale) ** 2) ** 2
+    return Pose(rotation, translation, trust, _weighted_median(distances, w) / size)
+
+
+def _first_guess(y: Array, x: Array, w: Array, camera: Camera) -> tuple[Array, Array]:
+    """The best of poses from a few landmarks each, by the median distance of all of them."""
+    chance = np.random.default_rng(0)
+    guesses = []
+    for _ in range(_GUESSES):
+        half = np.argsort(x @ chance.normal(size=3))[: max(_EACH, len(x) // 2)]
+        some = chance.choice(half, min(_EACH, len(half)), replace=False)
+        rotation, translation = _affine_pose(y[some], x[some], w[some] / w[some].sum(), camera)
+        distances = np.linalg.norm(camera.project(x @ rotation.T + translation) - y, axis=1)
+        guesses.append((_weighted_median(distances, w), rotation, translation))
+    _, rotation, translation = min(guesses, key=lambda guess: guess[0])
+    return rotation, translation
+
+
+def _affine_pose(y: Array, x: Array, w: Array, camera: Camera) -> tuple[Array, Array]:
+    """Rotation and translation of the scaled orthographic view that is nearest to the best affine one."""
+    flat = (y - (camera.x, camera.y)) * (1, -1)
+    centre_y, centre_x = w @ flat, w @ x
+    root = np.sqrt(w)[:, None]
+    affine = np.linalg.lstsq(root * (x - centre_x), root * (flat - centre_y), rcond=None)[0].T
+    u, s, vt = np.linalg.svd(affine, full_matrices=False)
+    rows = u @ vt
+    rotation = np.stack([rows[0], rows[1], np.cross(rows[0], rows[1])])
+    depth = camera.focal / max(float(s.mean()), 1e-9)
+    seen = np.array([*(centre_y * depth / camera.focal), -depth])
+    return rotation, seen - rotation @ centre_x
+
+
+def _newton_step(turned: Array, translation: Array, residual: Array, weights: Array, camera: Camera) -> Array:
+    """(6,), rotation vector and shift of one Gauss-Newton step, slightly damped."""
+    px, py, pz = (turned + translation).T
+    focal = camera.focal
+    zero = np.zeros_like(pz)
+    by_point = np.stack(
+        [np.stack([-focal / pz, zero, focal * px / pz**2], 1), np.stack([zero, focal / pz, -focal * py / pz**2], 1)], 1
+    )
+    # d(omega x a) = -[a]x omega, of which row i is the cross product of the gradient with a
+    by_turn = np.cross(turned[:, None, :], by_point)
+    jacobian = np.concatenate([by_turn, by_point], axis=2)
+    weighted = jacobian * weights[:, None, None]
+    normal = np.einsum("nki,nkj->ij", weighted, jacobian)
+    gradient = np.einsum("nki,nk->i", weighted, residual)
+    normal[np.diag_indices(6)] *= 1 + 1e-9
+    step: Array = np.linalg.solve(normal + 1e-12 * np.eye(6), gradient)
+    return -step
+
+
+def _small_rotation(vector: Array) -> Array:
+    """(3, 3), the rotation about a vector by its length in radians (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def _weighted_median(values: Array, weights: Array) -> float:
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)])
