@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fyc.api import convert as convert
     from fyc.errors import ArtifactError as ArtifactError
     from fyc.errors import AssetError as AssetError
+    from fyc.errors import ElanError as ElanError
     from fyc.errors import EndpointError as EndpointError
     from fyc.errors import FycError as FycError
     from fyc.errors import InternalError as InternalError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fyc.errors import ResourceError as ResourceError
     from fyc.errors import TraceError as TraceError
     from fyc.errors import UserError as UserError
+    from fyc.errors import VideoError as VideoError
     from fyc.evaluation import evaluate as evaluate
     from fyc.generation import generate as generate
     from fyc.hookspecs import hookimpl as hookimpl
@@ -53,6 +55,7 @@ _HOME = {
     "AssetError": "fyc.errors",
     "Block": "fyc.passes",
     "Finding": "fyc.passes",
+    "ElanError": "fyc.errors",
     "EndpointError": "fyc.errors",
     "FycError": "fyc.errors",
     "InternalError": "fyc.errors",
@@ -77,6 +80,7 @@ _HOME = {
     "Survey": "fyc.passes",
     "TraceError": "fyc.errors",
     "UserError": "fyc.errors",
+    "VideoError": "fyc.errors",
     "convert": "fyc.api",
     "evaluate": "fyc.evaluation",
     "generate": "fyc.generation",

@@ -5,7 +5,9 @@ FycError
 │   ├── RecipeError  FYC-R..
 │   ├── PluginError  FYC-P..
 │   ├── ModelError   FYC-M..    the source model cannot be read or found
-│   └── PlanError    FYC-L..    the cluster, the rows, the log or the constraints of a plan
+│   ├── PlanError    FYC-L..    the cluster, the rows, the log or the constraints of a plan
+│   ├── VideoError   FYC-V..    a video that cannot be read or written
+│   └── ElanError    FYC-E..    an ELAN document that cannot be read, written or compared
 ├── TraceError (exit 3)         FYC-G..   a model that cannot be traced
 ├── PassError (exit 4)          FYC-X..   a pass, or the recipe's `verify:` gate, failed
 ├── ArtifactError (exit 5)      FYC-A..   an artifact is damaged or refused
@@ -100,6 +102,17 @@ CODES: dict[str, str] = {
     "FYC-L27": "a message does not fit the pool",
     "FYC-L28": "the endpoint does not take the request",
     "FYC-L29": "the transcript cannot be written",
+    "FYC-V01": "the video cannot be found or opened",
+    "FYC-V02": "the file is not a video",
+    "FYC-V03": "the file holds no moving picture",
+    "FYC-V04": "the video is too damaged: no frame of it can be decoded",
+    "FYC-V05": "the video cannot be written",
+    "FYC-E01": "the ELAN document cannot be found or opened",
+    "FYC-E02": "the file is damaged, or is no ELAN document",
+    "FYC-E03": "the ELAN document is refused: it defines entities",
+    "FYC-E04": "the annotations cannot be held by an ELAN document",
+    "FYC-E05": "the annotation file cannot be written",
+    "FYC-E06": "there is nothing to compare",
     "FYC-I01": "interrupted",
 }
 
@@ -164,6 +177,14 @@ class ModelError(UserError):
 
 class PlanError(UserError):
     """A model, a cluster, a log or a constraint that no plan can be made of."""
+
+
+class VideoError(UserError):
+    """A video cannot be read or written."""
+
+
+class ElanError(UserError):
+    """An ELAN document cannot be read, written or compared."""
 
 
 class TraceError(FycError):
