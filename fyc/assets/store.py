@@ -85,6 +85,8 @@ def _fetch(package: Package, folder: Path) -> None:
         archive = _download(package, Path(temporary))
         for member, content in zip(package.members, _read(archive, package.members), strict=True):
             _extract(member, content, folder)
+        if not package.members:
+            archive.rename(folder / archive.name)
     sums = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
     (folder / _SUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
 

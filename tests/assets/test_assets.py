@@ -80,6 +80,12 @@ def test_fetch_unpacks_without_running_anything(package: Package, tmp_path: Path
     assert read_text("asset:toy") == CONTENT.decode()
 
 
+def test_a_package_may_be_kept_as_it_is(package: Package, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = dataclasses.replace(package, members=(), revision=2)
+    monkeypatch.setitem(ASSETS, "toy-whole", Asset("toy-whole", "text", "a toy", "mine", whole, wheel.name))
+    assert assets.fetch("toy-whole").read_bytes() == wheel.read_bytes()
+
+
 def test_what_is_there_is_not_fetched_again(package: Package, wheel: Path) -> None:
     path = assets.fetch("toy")
     wheel.unlink()
@@ -214,7 +220,7 @@ def test_the_catalog_is_complete() -> None:
     assert set(ASSETS) >= {"smollm2-135m", "wikipedia-calibration", "wikipedia-evaluation", "lee"}
     for name, asset in ASSETS.items():
         assert asset.name == name
-        assert asset.kind in ("model", "text", "video")
+        assert asset.kind in ("model", "text", "landmarks", "video")
         assert asset.licence
         assert len(asset.package.sha256) == 64
 
