@@ -45,7 +45,8 @@ class TorchtitanLauncher:
                 **{name: folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS},
             },
             environment={"PYTORCH_ALLOC_CONF": "expandable_segments:True"},
-            install=f"torchtitan {VERSION} (pip install torchtitan=={VERSION}), or its main branch at commit b5bcd76c",
+            install=f"torchtitan {VERSION} (pip install torchtitan=={VERSION}), "
+            "or its main branch at commit b5bcd76c with torch 2.14",
         )  # fmt: skip
 
 

@@ -98,8 +98,8 @@ def reads_toml() -> bool:
         import_module("torchtitan_main")
     except ImportError as error:
         raise SystemExit(
-            f"torchtitan cannot be used: {error}. These files are for torchtitan 0.2.2 (pip install torchtitan==0.2.2) "
-            "and for its main branch at commit b5bcd76c, with what its requirements.txt lists; install one of them"
+            f"torchtitan cannot be used: {error}. Install the version that these files are for, "
+            "pip install torchtitan==0.2.2, or its main branch at commit b5bcd76c with torch 2.14 and what it requires"
         ) from error
     return False
 
