@@ -1,4 +1,7 @@
-"""The launcher `torchtitan`: a TOML file of torchtitan 0.2.2, the model's arguments, and a script that registers it."""
+"""The launcher `torchtitan`: a TOML file of torchtitan 0.2.2, the model's arguments, and scripts that start both.
+
+torchtitan's main branch reads no TOML any more. One of the scripts says the same files to it in Python.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ from fyc_plugins.launchers.torchtitan_model import model_values, unsupported
 from fyc.plan.launch import Program, Target
 
 VERSION = "0.2.2"
+SCRIPTS = ("train_torchtitan.py", "torchtitan_main.py")
 
 
 @dataclass(frozen=True)
 class TorchtitanLauncher:
-    """Writes config.toml, model.json and train_torchtitan.py."""
+    """Writes config.toml, model.json, train_torchtitan.py and torchtitan_main.py."""
 
     name: str = "torchtitan"
     stack: str = "torchtitan"
@@ -27,9 +31,8 @@ class TorchtitanLauncher:
         return _cannot_cut(target) or unsupported(target.job.model, details(target.config))
 
     def program(self, target: Target) -> Program:
-        """The script with its configuration."""
+        """The scripts with their configuration."""
         folder = files("fyc_plugins.launchers").joinpath("scripts")
-        script = folder.joinpath("train_torchtitan.py").read_text(encoding="utf-8")
         values = model_values(target.job.model, details(target.config), target.job.sequence)
         return Program(
             command=(
@@ -39,10 +42,11 @@ class TorchtitanLauncher:
             files={
                 "config.toml": _toml(sections(target)),
                 "model.json": json.dumps(values, indent=1) + "\n",
-                "train_torchtitan.py": script,
+                **{name: folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS},
             },
             environment={"PYTORCH_ALLOC_CONF": "expandable_segments:True"},
-            install=f"torchtitan {VERSION} (pip install torchtitan=={VERSION}), checked with its own parser",
+            install=f"torchtitan {VERSION} (pip install torchtitan=={VERSION}), "
+            "or its main branch at commit b5bcd76c with torch 2.14",
         )  # fmt: skip
 
 
@@ -124,7 +128,7 @@ def _parts(layers: int, chunks: int) -> list[list[str]]:
 
 def _toml(tables: dict[str, dict[str, Any]]) -> str:
     """TOML; its numbers, booleans, strings and lists of strings are written as in JSON."""
-    lines = [f"# For torchtitan {VERSION}; later versions are configured in Python."]
+    lines = [f"# torchtitan {VERSION} reads this file; to its main branch torchtitan_main.py says it in Python."]
     for name, values in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"

@@ -42,7 +42,8 @@ def test_json_names_the_launch_files(tmp_path: Path) -> None:
     found = _plan(tmp_path / "plan", "torchtitan", "--json")
     assert found.exit_code == 0, found.output
     names = {Path(path).name for path in json.loads(found.stdout)["launch_files"]}
-    assert names == {"launch.sh", "launch.sbatch", "config.toml", "model.json", "train_torchtitan.py"}
+    scripts = {"train_torchtitan.py", "torchtitan_main.py"}
+    assert names == {"launch.sh", "launch.sbatch", "config.toml", "model.json", *scripts}
     assert all(Path(path).is_file() for path in json.loads(found.stdout)["launch_files"])
 
 
