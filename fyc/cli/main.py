@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fyc.cli import artifact, assets, convert, doctor, evaluate, passes, plan, recipes
+from fyc.cli import artifact, asl, assets, convert, doctor, evaluate, passes, plan, recipes
 from fyc.cli.group import PluginGroup
 from fyc.errors import FycError, resource_error
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`fyc COMMAND --help` says more. Exit codes and error codes: docs/errors.md.",
 )
-for module in (convert, evaluate, artifact, recipes, passes, plan, assets, doctor):
+for module in (convert, evaluate, artifact, recipes, passes, plan, asl, assets, doctor):
     module.add_to(app)
 
 
