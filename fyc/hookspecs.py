@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fyc.artifact import Artifact
+    from fyc.asl.tracker import Finder, Tracker
     from fyc.models import ModelSource
     from fyc.passes import Block, Pass, PassContext, PassResult
     from fyc.plan.executor import Executor
@@ -63,6 +64,16 @@ def fyc_register_launchers(register: Callable[[Launcher], None]) -> None:
     Args:
         register: call it with an object that keeps to `fyc.plan.launch.Launcher`. A name that another plugin
             registered already is an error that names both (FYC-P03).
+    """
+
+
+@hookspec
+def fyc_register_trackers(register: Callable[[type[Tracker] | type[Finder]], None]) -> None:
+    """Register what follows or finds the face of `fyc asl` (built in: four trackers and finders).
+
+    Args:
+        register: call it with a class that keeps to `fyc.asl.tracker.Tracker` or `fyc.asl.tracker.Finder`. A name
+            that another plugin registered already is an error that names both (FYC-P03).
     """
 
 

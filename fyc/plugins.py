@@ -135,6 +135,31 @@ class PluginHost:
                 raise
             raise self._failed(_raised_by(caller, error), hook, error) from error
 
+    def named(self, hook: str, what: str, members: Iterable[str]) -> dict[str, Any]:
+        """What the plugins register through a hook, by its `name`.
+
+        Args:
+            hook: name of the hook, whose only argument is `register`.
+            what: what is registered, in words.
+            members: attributes that everything registered must have.
+
+        Raises:
+            PluginError: FYC-P03 when two have one name, FYC-P04 when one lacks something, FYC-P05 when a plugin fails.
+        """
+        found: dict[str, Any] = {}
+
+        def register(item: Any) -> None:
+            missing = [member for member in members if not hasattr(item, member)]
+            if missing:
+                raise PluginError("FYC-P04", f"the {what} lacks {', '.join(missing)}", where=hook, why=repr(item))
+            if item.name in found:
+                both = " and ".join(_module_of(thing) for thing in (found[item.name], item))
+                raise PluginError("FYC-P03", f"two plugins register the {what} `{item.name}`", where=both)
+            found[item.name] = item
+
+        self.call(hook, register=register)
+        return found
+
     def notify(self, hook: str, events: EventSink, **arguments: Any) -> None:
         """Tell all plugins what has happened already: one that raises becomes a warning."""
         try:
@@ -211,6 +236,10 @@ def load_plugins() -> PluginHost:
         disabled=disabled,
         hook=manager.hook,
     )
+
+
+def _module_of(thing: object) -> str:
+    return thing.__module__ if isinstance(thing, type) else type(thing).__module__
 
 
 def installed_plugin_names() -> list[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from fyc.errors import PluginError
 from fyc.plan.executor import Executor
 from fyc.plan.launch import Launcher
@@ -18,7 +15,7 @@ def executors(host: PluginHost) -> dict[str, Executor]:
     Raises:
         PluginError: FYC-P03 when two have one name, FYC-P04 when one lacks something, FYC-P05 when a plugin fails.
     """
-    return _named(host, "fyc_register_executors", "executor", ("name", "candidates", "run"))
+    return host.named("fyc_register_executors", "executor", ("name", "candidates", "run"))
 
 
 def executor(host: PluginHost, name: str) -> Executor:
@@ -39,21 +36,4 @@ def launchers(host: PluginHost) -> dict[str, Launcher]:
     Raises:
         PluginError: FYC-P03 when two have one name, FYC-P04 when one lacks something, FYC-P05 when a plugin fails.
     """
-    return _named(host, "fyc_register_launchers", "launcher", ("name", "stack", "refusal", "program"))
-
-
-def _named(host: PluginHost, hook: str, what: str, members: Iterable[str]) -> dict[str, Any]:
-    """What the plugins register through a hook, by name."""
-    found: dict[str, Any] = {}
-
-    def register(item: Any) -> None:
-        missing = [member for member in members if not hasattr(item, member)]
-        if missing:
-            raise PluginError("FYC-P04", f"the {what} lacks {', '.join(missing)}", where=hook, why=repr(item))
-        if item.name in found:
-            both = f"{type(found[item.name]).__module__} and {type(item).__module__}"
-            raise PluginError("FYC-P03", f"two plugins register the {what} `{item.name}`", where=both)
-        found[item.name] = item
-
-    host.call(hook, register=register)
-    return found
+    return host.named("fyc_register_launchers", "launcher", ("name", "stack", "refusal", "program"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from fyc.asl.face.bundle import Bundle, load_bundle
@@ -36,3 +39,10 @@ def talking() -> Path:
     if shutil.which("npm") is None:
         pytest.skip("npm is NOT INSTALLED: nothing is tested on real video")
     return fetched("face-talking")
+
+
+@pytest.fixture(scope="session")
+def talking_frames(talking: Path) -> list[np.ndarray]:
+    """The first ten frames of that clip, (288, 360, 3) RGB."""
+    with av.open(str(talking)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 10)]
