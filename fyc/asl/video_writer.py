@@ -16,7 +16,6 @@ from fyc.asl.container import reason_of, require_av
 from fyc.errors import VideoError, resource_error
 
 if TYPE_CHECKING:
-    from av import VideoFrame
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
@@ -65,7 +64,7 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
         frame.pts, frame.time_base = ticks, Fraction(1, _TICKS)
         with _writing(self._target):
-            self._mux(frame)
+            self._container.mux(self._stream.encode(frame))
         self._last = ticks
         self.frames += 1
 
@@ -79,13 +78,8 @@ class VideoWriter:
         if not self.frames:
             raise self._misused("a video needs at least one frame", "none was added")
         with _writing(self._target):
-            self._mux(None)
+            self._container.mux(self._stream.encode(None))
             self._container.close()
-
-    def _mux(self, frame: VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
-            packet.duration = self._step  # MP4 derives all but the last from the times
-            self._container.mux(packet)
 
     def _misused(self, what: str, why: str) -> VideoError:
         return VideoError("FYC-V05", what, where=str(self._target), why=why)
