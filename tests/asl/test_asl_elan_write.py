@@ -155,6 +155,7 @@ IMPOSSIBLE = {
     "no such vocabulary": replaced(3, vocabulary="nothing"),
     "a character": replaced(2, annotations=(Annotation(0, 10, "a\x00b"),)),
     "half a character": replaced(3, name="a\ud800"),
+    "a path that is no text": lambda d: dataclasses.replace(d, media=(Media(Path("a\udcff.mp4")),)),
     "same label": lambda d: dataclasses.replace(
         d, vocabularies=(Vocabulary("markers", (("a", ""), ("a", ""))), PHASES)
     ),
