@@ -212,7 +212,8 @@ def _check_names(document: Document, target: Path) -> None:
             raise _impossible(f"the name of a {kind} is used twice, or is empty", str(target), repr(twice[0]))
     texts = [text for tier in document.tiers for text in (tier.name, tier.participant)]
     texts += [text for v in document.vocabularies for entry in v.labels for text in (v.name, *entry)]
-    texts += [text for file in (*document.media, *document.linked) for text in (str(file.path), file.mime_type)]
+    files: list[Media | LinkedFile] = [*document.media, *document.linked]
+    texts += [text for file in files for text in (str(file.path), file.mime_type)]
     for text in texts:
         _check_text(text, str(target))
     for tier in document.tiers:
