@@ -72,6 +72,37 @@ def test_few_landmarks_and_unknown_ones(mesh: FaceMesh, seed: int) -> None:
     assert (pose.trust > 0).sum() == 40
 
 
+@given(angle, angle, angle, st.floats(-20, 20), st.floats(-15, 15))
+@settings(max_examples=30)
+def test_depths_say_the_same_where_they_are_exact(
+    mesh: FaceMesh, yaw: float, pitch: float, roll: float, x: float, y: float
+) -> None:
+    """A face that is far away, seen from its own line of sight as a network sees it."""
+    camera = Camera.for_picture(640, 480, 5)
+    rotation, translation = rotation_of(yaw, pitch, roll), np.array([x, y, -600.0])
+    placed = mesh.vertices @ rotation.T + translation
+    pixels = camera.project(placed)
+    ray = translation / np.linalg.norm(translation)
+    depths = (placed - translation) @ ray * camera.focal / 600
+    pose = fit_pose(pixels, mesh.vertices, ones, camera, depths=depths)
+    assert degrees_between(pose.rotation, rotation) < 0.3
+    assert np.allclose(pose.translation, translation, atol=5)
+
+
+def test_depths_count_for_a_half(mesh: FaceMesh) -> None:
+    """Pixels that say one pitch and depths that say another: half way between."""
+    camera = Camera.for_picture(640, 480, 5)
+    place = np.array([0, 0, -600.0])
+    pixels = camera.project(mesh.vertices @ rotation_of(0, 0, 0).T + place)
+    depths = -(mesh.vertices @ rotation_of(0, 10, 0).T)[:, 2] * camera.focal / 600
+    pitch = fit_pose(pixels, mesh.vertices, ones, camera, depths=depths).angles[1]
+    only_depths = fit_pose(
+        camera.project(mesh.vertices @ rotation_of(0, 10, 0).T + place), mesh.vertices, ones, camera, depths=depths
+    ).angles[1]
+    assert 0.5 < pitch < only_depths
+    assert np.isclose(only_depths, 10, atol=0.3)
+
+
 def test_a_start_close_by_ends_in_the_same_pose(mesh: FaceMesh) -> None:
     rng = np.random.default_rng(0)
     camera = Camera.for_picture(640, 480)

@@ -48,9 +48,17 @@ class Pose:
 
 
 def fit_pose(
-    pixels: NDArray[np.floating], shape: Array, weights: Array, camera: Camera, start: Pose | None = None
+    pixels: NDArray[np.floating],
+    shape: Array,
+    weights: Array,
+    camera: Camera,
+    start: Pose | None = None,
+    depths: NDArray[np.floating] | None = None,
 ) -> Pose:
     """The pose that explains landmarks best.
+
+    Landmarks of a network come with depths. What they say of the pose errs otherwise than what the picture says (on
+    synthetic heads, pitch from the picture alone is 10 % too small): with depths, the rotation is half way between.
 
     Args:
         pixels: (N, 2), landmarks; NaN for those that are not known.
@@ -58,6 +66,7 @@ def fit_pose(
         weights: (N,), how much each one counts; 0 for those that move with the expression.
         camera: the camera.
         start: a pose close by, such as that of the frame before; otherwise one is found from the landmarks alone.
+        depths: (N,), in pixels as of a network: smaller is nearer to the camera, along the line of sight to the face.
 
     Raises:
         ValueError: with fewer than six landmarks of weight.
@@ -75,12 +84,17 @@ def fit_pose(
         scale = max(2.5 * _weighted_median(distances, w), _LEAST_SCALE * size)
         trusted = w / (1 + (distances / scale) ** 2) ** 2
         change = _newton_step(turned, translation, residual, trusted, camera)
-        rotation = _small_rotation(change[:3]) @ rotation
+        rotation = _rotation_about(change[:3]) @ rotation
         translation = translation + change[3:]
         if np.abs(change).max() < 1e-7:
             break
     trust = np.zeros(len(pixels))
     trust[known] = 1 / (1 + (distances / scale) ** 2) ** 2
+    if depths is not None:
+        share = w * trust[known]
+        seen = _rotation_with_depths(y, depths[known].astype(np.float64), x, share / share.sum(), camera)
+        rotation = nearest_rotation(rotation + seen)
+        translation = _refitted(rotation, translation, y, x, share, camera)
     return Pose(rotation, translation, trust, _weighted_median(distances, w) / size)
 
 
@@ -114,12 +128,7 @@ def _affine_pose(y: Array, x: Array, w: Array, camera: Camera) -> tuple[Array, A
 
 def _newton_step(turned: Array, translation: Array, residual: Array, weights: Array, camera: Camera) -> Array:
     """(6,), rotation vector and shift of one Gauss-Newton step, slightly damped."""
-    px, py, pz = (turned + translation).T
-    focal = camera.focal
-    zero = np.zeros_like(pz)
-    by_point = np.stack(
-        [np.stack([-focal / pz, zero, focal * px / pz**2], 1), np.stack([zero, focal / pz, -focal * py / pz**2], 1)], 1
-    )
+    by_point = project_jacobian(turned + translation, camera)
     # d(omega x a) = -[a]x omega, of which row i is the cross product of the gradient with a
     by_turn = np.cross(turned[:, None, :], by_point)
     jacobian = np.concatenate([by_turn, by_point], axis=2)
@@ -131,7 +140,48 @@ def _newton_step(turned: Array, translation: Array, residual: Array, weights: Ar
     return -step
 
 
-def _small_rotation(vector: Array) -> Array:
+def _rotation_with_depths(y: Array, depths: Array, x: Array, w: Array, camera: Camera) -> Array:
+    """The rotation of the similarity that takes the shape to the landmarks and their depths."""
+    target = np.column_stack([y * (1, -1), -depths])
+    covariance = (w[:, None] * (target - w @ target)).T @ (x - w @ x)
+    return _turned_to(camera.rays(w @ y)) @ nearest_rotation(covariance)
+
+
+def _turned_to(ray: Array) -> Array:
+    """(3, 3), the shortest rotation from the axis of the camera to a line of sight."""
+    axis = np.cross((0.0, 0.0, -1.0), ray)
+    sine = float(np.linalg.norm(axis))
+    return _rotation_about(axis / max(sine, 1e-12) * np.arctan2(sine, -ray[2]))
+
+
+def nearest_rotation(matrix: Array) -> Array:
+    """(3, 3), the rotation that is nearest to a matrix."""
+    u, _, vt = np.linalg.svd(matrix)
+    rotation: Array = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    return rotation
+
+
+def _refitted(rotation: Array, translation: Array, y: Array, x: Array, w: Array, camera: Camera) -> Array:
+    """The translation that fits best with a rotation that stays."""
+    turned = x @ rotation.T
+    for _ in range(3):
+        residual = camera.project(turned + translation) - y
+        jacobian = project_jacobian(turned + translation, camera)
+        normal = np.einsum("n,nki,nkj->ij", w, jacobian, jacobian)
+        translation = translation - np.linalg.solve(normal, np.einsum("n,nki,nk->i", w, jacobian, residual))
+    return translation
+
+
+def project_jacobian(points: Array, camera: Camera) -> Array:
+    """(N, 2, 3), how pixels change with points (N, 3) in the camera's axes, in pixels per centimetre."""
+    px, py, pz = points.T
+    focal, zero = camera.focal, np.zeros(len(points))
+    across = np.stack([-focal / pz, zero, focal * px / pz**2], axis=1)
+    down = np.stack([zero, focal / pz, -focal * py / pz**2], axis=1)
+    return np.stack([across, down], axis=1)
+
+
+def _rotation_about(vector: Array) -> Array:
     """(3, 3), the rotation about a vector by its length in radians (Rodrigues)."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-12:
