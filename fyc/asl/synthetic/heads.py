@@ -60,7 +60,7 @@ def make_head(mesh: FaceMesh, split: str, number: int) -> Head:
         raise IndexError(f"the split {split} has {HEAD_SPLITS[split]} heads")
     rng = generator("head", split, number)
     scale = np.array([rng.uniform(0.92, 1.08), rng.uniform(0.92, 1.08), rng.uniform(0.75, 1.25)])
-    points = mesh.vertices + _resting_brows(mesh, rng) + _bumps(mesh, rng)
+    points = closed_lips(mesh) + _resting_brows(mesh, rng) + _bumps(mesh, rng)
     points[:, 2] += rng.uniform(-0.5, 0.5) * _ridge(mesh)
     halves = np.where(points[:, 0] > 0, 1, 1 + rng.uniform(-0.02, 0.02))
     points[:, 0] *= halves
@@ -68,8 +68,18 @@ def make_head(mesh: FaceMesh, split: str, number: int) -> Head:
 
 
 def canonical_head(mesh: FaceMesh) -> Head:
-    """The canonical face itself, unperturbed, with medium hair."""
-    return Head("canonical", 0, mesh.vertices.copy(), np.ones(3), 0.6)
+    """The canonical face itself, unperturbed but for its lips, with medium hair."""
+    return Head("canonical", 0, closed_lips(mesh), np.ones(3), 0.6)
+
+
+def closed_lips(mesh: FaceMesh) -> Array:
+    """(468, 3), the canonical face with its inner lips 0.02 cm apart: they are 0.5 cm apart in it."""
+    places = Places.of(mesh)
+    points = mesh.vertices.copy()
+    gap = points[places.lower_lip] - points[places.upper_lip]
+    points[places.upper_lip] += 0.48 * gap
+    points[places.lower_lip] -= 0.48 * gap
+    return points
 
 
 def _resting_brows(mesh: FaceMesh, rng: np.random.Generator) -> Array:

@@ -29,8 +29,9 @@ class Looks:
         source: the frame it is taken from.
         second: another frame of the same person to blend in.
         blend: how much of it, 0 to 0.5.
-        skin: (3,), added to the skin in CIELAB as OpenCV scales it, 0 to 255.
-        hair: (3,), the same for everything but skin and cloth.
+        skin: factors of the lightness and the colourfulness of the face and all skin (CIELAB).
+        hair: the same for the hair around the face.
+        hue: (2,), added to a and b, which OpenCV scales to 0 to 255.
         contrast: factor of the contrast of lightness.
         cloth: (3,), RGB.
         crease: how dark the creases are that come with brows, 0 for none; 0.3 is much.
@@ -43,8 +44,9 @@ class Looks:
     source: Source
     second: Source
     blend: float
-    skin: tuple[float, float, float]
-    hair: tuple[float, float, float]
+    skin: tuple[float, float]
+    hair: tuple[float, float]
+    hue: tuple[float, float]
     contrast: float
     cloth: tuple[float, float, float]
     crease: float
@@ -56,8 +58,7 @@ class Looks:
 
 def plain_looks(source: Source) -> Looks:
     """The texture as it was filmed, in even light, without creases."""
-    none = (0.0, 0.0, 0.0)
-    return Looks(source, source, 0, none, none, 1, (120, 124, 130), 0, 0, (0, 0, 1), 0, 0)
+    return Looks(source, source, 0, (1, 1), (1, 1), (0, 0), 1, (120, 124, 130), 0, 0, (0, 0, 1), 0, 0)
 
 
 def draw_looks(split: str, number: int) -> Looks:
@@ -69,14 +70,13 @@ def draw_looks(split: str, number: int) -> Looks:
     rng = generator("looks", split, number)
     sources = SOURCES[split]
     first, second = (sources[int(index)] for index in rng.choice(len(sources), 2, replace=False))
-    dark = rng.uniform(0, 1) ** 1.5
-    hair = rng.uniform(-30, 40)
+    dark = float(rng.uniform(0, 1) ** 1.5)
     light = np.array([rng.uniform(-0.8, 0.8), rng.uniform(0, 0.7), 1.0])
     light /= np.linalg.norm(light)
     return Looks(
         first, second, float(rng.uniform(0, 0.5)),
-        (float(25 - 95 * dark), float(rng.uniform(-5, 5)), float(rng.uniform(-5, 6) + 3 * dark)),
-        (float(hair), float(rng.uniform(-4, 6)), float(rng.uniform(-5, 10))),
+        (1.1 - 0.6 * dark, float(rng.uniform(0.7, 1))), (float(rng.uniform(0.5, 1.4)), float(rng.uniform(0.3, 1.3))),
+        (float(rng.uniform(-4, 4)), float(rng.uniform(-5, 6))),
         float(rng.uniform(0.85, 1.15)),
         (float(rng.uniform(20, 220)), float(rng.uniform(20, 220)), float(rng.uniform(20, 220))),
         float(max(0.0, rng.uniform(-0.12, 0.24))), float(rng.uniform(1, 4)),
@@ -93,12 +93,13 @@ def colour(looks: Looks, first: Sheet, second: Sheet) -> Image:
     """
     image = cv2.addWeighted(first.image, 1 - looks.blend, second.image, looks.blend, 0)
     skin = ((1 - looks.blend) * first.skin + looks.blend * second.skin)[..., None]
+    face = np.maximum(skin, first.face[..., None])
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    shift = skin * np.array(looks.skin, np.float32) + (1 - skin) * np.array(looks.hair, np.float32)
-    dark = np.minimum(lab[..., :1] / 90, 1)  # what is nearly black stays it: pupils, nostrils
     middle = np.median(lab[..., 0])
     lab[..., 0] = middle + looks.contrast * (lab[..., 0] - middle)
-    lab += shift * dark
+    lab[..., :1] *= face * looks.skin[0] + (1 - face) * looks.hair[0]
+    lab[..., 1:] = 128 + (lab[..., 1:] - 128) * (face * looks.skin[1] + (1 - face) * looks.hair[1])
+    lab[..., 1:] += np.array(looks.hue, np.float32) * face
     rng = generator("grain", looks.seed)
     grain = cv2.GaussianBlur(rng.normal(0, 1, (SHEET, SHEET)).astype(np.float32), (0, 0), 0.8) * 2.5
     lab[..., 0] += looks.grain * grain * skin[..., 0]

@@ -47,16 +47,16 @@ class CameraFaults:
 
     Args:
         quality: what to do.
-        name: of the clip, for the seeds.
+        seed: of the noise.
         width, height: of its pictures.
     """
 
-    def __init__(self, quality: Quality, name: str, width: int, height: int) -> None:
-        self._quality, self._name = quality, name
+    def __init__(self, quality: Quality, seed: int, width: int, height: int) -> None:
+        self._quality, self._seed = quality, seed
         self._noise: NDArray[np.int16] | None = None
         if quality.noise > 0:
             shape = (height + _NOISE_MARGIN, width + _NOISE_MARGIN, 3)
-            noise = generator("noise", name).standard_normal(shape, dtype=np.float32)
+            noise = generator("noise", seed).standard_normal(shape, dtype=np.float32)
             self._noise = np.round(quality.noise * noise).astype(np.int16)
 
     def smear(self, picture: Image, mask: Image, motion: Array) -> Image:
@@ -98,7 +98,7 @@ class CameraFaults:
             picture = cv2.resize(picture, few, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         if self._noise is not None:
             rows, columns = picture.shape[:2]
-            left, top = generator("noise", self._name, frame).integers(0, _NOISE_MARGIN, 2)
+            left, top = generator("noise", self._seed, frame).integers(0, _NOISE_MARGIN, 2)
             noise = self._noise[top : top + rows, left : left + columns]
             picture = np.clip(picture.astype(np.int16) + noise, 0, 255).astype(np.uint8)
         if quality.shrink > 1:

@@ -123,7 +123,7 @@ class Studio(Stage):
         person = self.person(script.signer)
         skin, cloth = person.patch(SKIN_PATCH) / 0.82, person.patch(CLOTH_PATCH)
         cutouts = [Cutout(occluder, skin, cloth) for occluder in script.occluders]
-        faults = CameraFaults(script.quality, script.name, WIDTH, HEIGHT)
+        faults = CameraFaults(script.quality, script.shots[0].background, WIDTH, HEIGHT)
         scene, shown = None, -1
         for number in range(script.frames):
             shot = int(projection.shots[number])

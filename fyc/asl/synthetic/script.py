@@ -22,6 +22,7 @@ MARKERS = ("wh-question", "yes-no-question", "negation", "topic", "conditional")
 #: What the face and the head do.
 EVENTS = (
     "brow-raise", "brow-lower", "head-shake", "head-nod", "head-tilt", "head-forward", "head-turn", "blink", "mouth",
+    "nose-wrinkle",
 )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ class Shot:
         start: the first frame.
         field_of_view: of the longer side of the picture, in degrees.
         place: (3,), where the pivot of the head rests, in cm from the camera: right, up, z (negative is in front).
-        background: seed of the background.
+        background: seed of the background; in the first shot of the sensor's noise, too.
         bystander: a second person behind, who does not move; None for nobody.
     """
 
@@ -141,7 +142,7 @@ class Script:
     """A clip to be rendered or projected. Everything in it is synthetic.
 
     Attributes:
-        name: unique; seeds of noise come from it.
+        name: unique.
         signer: who.
         curves: (frames, 16), see `PARAMETERS`.
         shots: in order; the first starts at 0.
@@ -150,6 +151,7 @@ class Script:
         blackouts: (first, after the last) frames that are black.
         quality: of the picture.
         fps: frames a second.
+        phrases: what is signed, see `fyc.asl.synthetic.grammar`; a phrase without a marker is a `statement`.
         cue: for a minimal pair, what its two sides differ in; otherwise empty.
     """
 
@@ -162,6 +164,7 @@ class Script:
     blackouts: tuple[tuple[int, int], ...] = ()
     quality: Quality = field(default_factory=Quality)
     fps: float = 30.0
+    phrases: tuple[str, ...] = ()
     cue: str = ""
 
     @property

@@ -3,6 +3,8 @@
 What is real: the colours of the face, the ears, the hair and the neck of two persons who talk in the clips
 `face-talking` (one man) and `face-speech`, `face-speech-2` (another). What is not: the back of the head, where colours
 from the border of the head are stretched; the inside of the mouth; clothes. The frames are fetched and never stored.
+
+A sheet is the same in every run on a machine; on another one the landmark network may differ in its last bits.
 """
 
 from __future__ import annotations
@@ -67,11 +69,13 @@ class Sheet:
 
     Attributes:
         image: (640, 640, 3) RGB.
-        skin: (640, 640), float32, 0 to 1, where skin is.
+        skin: (640, 640), 0 to 1, where skin is.
+        face: (640, 640), 0 to 1, where the face is, with brows, eyes and mouth.
     """
 
     image: Image
     skin: NDArray[np.float32]
+    face: NDArray[np.float32]
 
 
 class Layout:
@@ -173,8 +177,8 @@ def sheet_of(frame: Image, points: Array, mesh: FaceMesh) -> Sheet:
     inside[coverage.part] = coverage.ids[..., None] > 0
     image = np.where(inside, image, cv2.GaussianBlur(image, (0, 0), 6))
     image = _without_blue(image)
-    _patches(image, layout, mesh)
-    return Sheet(image, _skin(image, layout, mesh))
+    _patches(image, layout)
+    return Sheet(image, _skin(image, layout), _face(layout, shell))
 
 
 def _person(frame: Image, points: Array, shell: Shell) -> Mask:
@@ -254,7 +258,7 @@ def _without_blue(image: Image) -> Image:
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)  # type: ignore[return-value]
 
 
-def _patches(image: Image, layout: Layout, mesh: FaceMesh) -> None:
+def _patches(image: Image, layout: Layout) -> None:
     """The inside of the mouth, skin for the neck, grey cloth."""
     rng = generator("patches")
     left, top, side = MOUTH_PATCH
@@ -270,7 +274,18 @@ def _patches(image: Image, layout: Layout, mesh: FaceMesh) -> None:
         image[top : top + side, left : left + side] = np.clip(tone + grain[..., None], 0, 255).astype(np.uint8)
 
 
-def _skin(image: Image, layout: Layout, mesh: FaceMesh) -> NDArray[np.float32]:
+def _face(layout: Layout, shell: Shell) -> NDArray[np.float32]:
+    """1 within the outline of the face, below the hair line; its border is soft."""
+    face = np.zeros((SHEET, SHEET), np.float32)
+    outline = layout.points[shell.outline]
+    centre = outline.mean(axis=0)
+    height = np.where(outline[:, 1] < centre[1], 0.82, 1.0)
+    inner = centre + (outline - centre) * np.stack([np.full(len(outline), 0.95), height], axis=1)
+    cv2.fillPoly(face, [np.round(inner).astype(np.int32)], 1.0)
+    return cv2.GaussianBlur(face, (0, 0), 8)  # type: ignore[return-value]
+
+
+def _skin(image: Image, layout: Layout) -> NDArray[np.float32]:
     """Where the colour is near that of the cheeks."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     cheeks = layout.points[[205, 425, 50, 280, 4, 199]].astype(int)
