@@ -9,7 +9,7 @@ from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Camera, angles_of, rotation_of
 from fyc.asl.face.deformation import load_basis
 from fyc.asl.face.pose import fit_pose
-from fyc.asl.face.signer import Observation, ShapePrior, aligned
+from fyc.asl.face.shape import Observation, ShapePrior, aligned
 from fyc.asl.synthetic.heads import make_head
 
 pytestmark = pytest.mark.assets
