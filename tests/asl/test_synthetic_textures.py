@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.detector import FaceDetector
 from fyc.asl.face.landmarks import LandmarkNet, Region
+from fyc.asl.synthetic.heads import outline_of
 from fyc.asl.synthetic.looks import colour, draw_looks
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import COLUMN, Script, Shot, Signer
-from fyc.asl.synthetic.textures import SHEET, SOURCES, read_frame, read_sheet
+from fyc.asl.synthetic.textures import SHEET, SOURCES, read_frame, read_sheet, sheet_of
 from fyc.errors import VideoError
 
 
@@ -43,6 +45,25 @@ def test_a_sheet_shows_a_face_in_its_middle(talking: Path, face_bundle: Bundle) 
     assert np.array_equal(sheet.image, read_sheet(SOURCES["fit"][0], face_bundle).image)
     assert sheet.skin[SHEET // 2 : SHEET // 2 + 40, SHEET // 2 - 60 : SHEET // 2 + 60].mean() > 0.7
     assert sheet.skin[40:120, 60:120].mean() < 0.3  # hair
+
+
+def test_the_shell_wears_hair_and_no_wall(face_bundle: Bundle) -> None:
+    """A painted frame: skin, dark hair around it above the eyes, a neck, a green wall."""
+    mesh = face_bundle.mesh
+    points = mesh.vertices[:, :2] * (8, -8) + (150, 170)
+    frame = np.full((320, 300, 3), (20, 170, 40), np.uint8)
+    cv2.ellipse(frame, ((150, 150), (150, 210), 0), (45, 30, 22), -1)
+    cv2.rectangle(frame, (60, 190), (240, 320), (20, 170, 40), -1)
+    cv2.rectangle(frame, (115, 200), (185, 319), (190, 140, 115), -1)
+    outline = points[outline_of(mesh)]
+    cv2.fillPoly(frame, [np.round(outline).astype(np.int32)], (205, 155, 128))
+    frame = np.clip(frame + np.random.default_rng(0).normal(0, 3, frame.shape), 0, 255).astype(np.uint8)
+    sheet = sheet_of(frame, points, mesh).image.astype(int)
+    assert sheet[330:360, 300:340].mean() > 130  # the nose
+    for rows, columns in ((60, 300), (250, 25), (250, 600)):  # crown, back, left and right
+        assert sheet[rows : rows + 30, columns : columns + 20].mean() < 70
+    green = sheet[..., 1] > sheet[..., 0] + 40
+    assert green.mean() < 0.01
 
 
 def test_recolouring_changes_skin_and_keeps_the_pupils(talking: Path, face_bundle: Bundle) -> None:
