@@ -1,0 +1,219 @@
+"""One signer, learned from frames all over the video before it is measured: shape, look at rest, and baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fyc.asl.face.brows import BROW_PARTS, BrowGauge
+from fyc.asl.face.bundle import Bundle
+from fyc.asl.face.camera import Array, Camera
+from fyc.asl.face.deformation import load_basis
+from fyc.asl.face.detector import Face, FaceDetector, Image
+from fyc.asl.face.frontal import FrontalView, FrontalWarp
+from fyc.asl.face.landmarks import LandmarkNet, Region
+from fyc.asl.face.litert import Floats
+from fyc.asl.face.mesh import POINTS
+from fyc.asl.face.pose import Pose, fit_pose, project_jacobian
+from fyc.asl.face.shape import Observation, ShapePrior
+from fyc.asl.neutral import NeutralBaseline
+
+#: Frames that a signer is learned from: so many to twice as many, spread evenly.
+SAMPLES = 64
+#: Pixels of a side of the canonical view, and of the pictures of faces that are kept until the shape is known.
+VIEW, PATCH = 160, 256
+#: Middles of upper and lower lids (left, right eye of the person) and of the inner lips.
+_LIDS = ((386, 374), (159, 145))
+_LIPS = (13, 14)
+_LEAST_PRESENCE = 0.5
+
+MEASURES = (*(f"brow_{part}" for part in BROW_PARTS), "eye_left", "eye_right", "mouth")
+
+
+@dataclass(frozen=True)
+class FaceMeasures:
+    """What is measured in one frame.
+
+    Attributes:
+        pose: of the head.
+        values: (7,), in the order of `MEASURES`: brows in cm above rest, eyes as parts of the open eye, mouth in cm
+            more open than at rest; NaN where it cannot be seen.
+        view: the canonical view, grey.
+    """
+
+    pose: Pose
+    values: Array
+    view: FrontalView
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A face that was seen: landmarks in the picture, and a small picture of it with the map to it (2, 3)."""
+
+    points: Floats
+    depths: Floats
+    patch: Image
+    to_patch: Array
+
+
+class SignerSampler:
+    """Collects faces of one person, evenly over a video of unknown length, in little memory.
+
+    Args:
+        bundle: networks and mesh.
+        face: which face, counted from the left, when there are several; None for the largest.
+    """
+
+    def __init__(self, bundle: Bundle, *, face: int | None = None) -> None:
+        self._detector, self._net = FaceDetector(bundle.detector), LandmarkNet(bundle.landmarks)
+        self._face = face
+        self._stride, self._frames = 1, 0
+        self._samples: list[tuple[int, _Sample]] = []
+        #: The most faces that were seen at once.
+        self.most_faces = 0
+
+    def add(self, image: Image) -> None:
+        """Look at the next frame, (H, W, 3) RGB; most are passed over."""
+        number, self._frames = self._frames, self._frames + 1
+        if number % self._stride:
+            return
+        faces = self._detector.find(image)
+        self.most_faces = max(self.most_faces, len(faces))
+        chosen = choose_face(faces, self._face)
+        if chosen is None:
+            return
+        placed = self._net.place(image, Region.around(chosen))
+        placed = self._net.place(image, Region.of_points(placed.points))
+        if placed.presence < _LEAST_PRESENCE:
+            return
+        region = Region.of_points(placed.points)
+        grey: Image = cv2.cvtColor(region.cut(image, PATCH), cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+        points = placed.points[:POINTS]
+        sample = _Sample(points[:, :2].copy(), points[:, 2].copy(), grey, _to_patch(region))
+        self._samples.append((number, sample))
+        if len(self._samples) > 2 * SAMPLES:
+            self._stride *= 2
+            self._samples = [(n, sample) for n, sample in self._samples if n % self._stride == 0]
+
+    @property
+    def samples(self) -> list[_Sample]:
+        """What was collected."""
+        return [sample for _, sample in self._samples]
+
+
+class Signer:
+    """A signer whose frames can be measured.
+
+    Args:
+        bundle: networks and mesh.
+        samples: faces of this person, at least three.
+        camera: that took them.
+
+    Raises:
+        ValueError: with fewer samples.
+    """
+
+    def __init__(self, bundle: Bundle, samples: list[_Sample], camera: Camera) -> None:
+        if len(samples) < 3:
+            raise ValueError(f"a signer is learned from three frames or more, not {len(samples)}")
+        prior = ShapePrior(bundle.mesh, load_basis())
+        self.camera, self._weights = camera, prior.weights
+        self.shape = prior.fit([Observation(sample.points, sample.depths, camera) for sample in samples])
+        self._warp = FrontalWarp(bundle.mesh, VIEW)
+        poses = [self.pose(sample.points, sample.depths) for sample in samples]
+        views = [self._sample_view(sample, pose) for sample, pose in zip(samples, poses, strict=True)]
+        self.rest = _median_view(views)
+        self._gauge = BrowGauge(bundle.mesh, self.rest)
+        raw = np.array([
+            self._raw(sample.points, pose, view) for sample, pose, view in zip(samples, poses, views, strict=True)
+        ])  # fmt: skip
+        angles = np.array([pose.angles for pose in poses])
+        self._baselines = [_baseline(column, angles) for column in raw.T]
+
+    def pose(self, points: Floats, depths: Floats | None, start: Pose | None = None) -> Pose:
+        """Pose of the head from landmarks (468, 2) in pixels and their depths.
+
+        Raises:
+            ValueError: if too few landmarks are known.
+        """
+        return fit_pose(points, self.shape, self._weights, self.camera, start, depths)
+
+    def measure(self, image: Image, points: Floats, pose: Pose) -> FaceMeasures:
+        """Measure a frame.
+
+        Args:
+            image: (H, W, 3) RGB.
+            points: (468, 2), landmarks in pixels.
+            pose: of the head, from `pose`.
+        """
+        rigid = self.camera.project(pose.place(self.shape))
+        view = self._view(image, rigid)
+        raw, angles = self._raw(points, pose, view), pose.angles[None]
+        values = np.full(len(MEASURES), np.nan)
+        for number, (value, baseline) in enumerate(zip(raw, self._baselines, strict=True)):
+            if baseline is not None:
+                above = float(baseline.above(np.array([value]), angles)[0])
+                is_eye = MEASURES[number].startswith("eye")
+                values[number] = 1 + above / max(baseline.level, 0.05) if is_eye else above
+        return FaceMeasures(pose, values, view)
+
+    def _view(self, image: Image, rigid: Array) -> FrontalView:
+        """The canonical view from the part of a picture that shows the face, so that little of it is made grey."""
+        (left, top), (right, bottom) = np.floor(rigid.min(axis=0)).astype(int), np.ceil(rigid.max(axis=0)).astype(int)
+        height, width = image.shape[:2]
+        left, top, right, bottom = max(left - 2, 0), max(top - 2, 0), min(right + 2, width), min(bottom + 2, height)
+        if right <= left or bottom <= top:
+            return self._warp.warp(np.zeros((2, 2), np.uint8), np.full((POINTS, 2), -1e4))
+        grey: Image = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+        return self._warp.warp(grey, rigid - (left, top))
+
+    def _sample_view(self, sample: _Sample, pose: Pose) -> FrontalView:
+        rigid = self.camera.project(pose.place(self.shape))
+        return self._warp.warp(sample.patch, rigid @ sample.to_patch[:, :2].T + sample.to_patch[:, 2])
+
+    def _raw(self, points: Floats, pose: Pose, view: FrontalView) -> Array:
+        """(7,), before the baselines are taken off: brows in cm above their median, lids and lips in cm apart."""
+        gaps = [_gap(points, pose, self.shape, self.camera, *pair) for pair in (*_LIDS, _LIPS)]
+        return np.array([*self._gauge.measure(view), *gaps])
+
+
+def choose_face(faces: list[Face], number: int | None) -> Face | None:
+    """A face of several: the largest, or the one with this number from the left, from 1; None if it is not there."""
+    if number is None:
+        return max(faces, key=lambda face: face.size, default=None)
+    in_order = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
+    return in_order[number - 1] if 0 < number <= len(in_order) else None
+
+
+def _gap(points: Floats, pose: Pose, shape: Array, camera: Camera, upper: int, lower: int) -> float:
+    """How far two landmarks are apart, up and down the face, in cm: the pose taken out."""
+    middle = pose.place(shape[[upper, lower]].mean(axis=0, keepdims=True))
+    up = (project_jacobian(middle, camera) @ pose.rotation)[0, :, 1]
+    apart = points[upper].astype(np.float64) - points[lower]
+    return float(up @ apart / (up @ up))
+
+
+def _to_patch(region: Region) -> Array:
+    """(2, 3), from pixels of the picture to those of a patch that was cut from it."""
+    inverse = np.linalg.inv(region.matrix[:, :2]) * PATCH
+    return np.column_stack([inverse, PATCH / 2 - inverse @ region.matrix[:, 2]])
+
+
+def _median_view(views: list[FrontalView]) -> NDArray[np.uint8]:
+    """(VIEW, VIEW), the median of what is visible; of everything where nothing is."""
+    images = np.array([view.image for view in views], np.float32)
+    hidden = ~np.array([view.visible for view in views])
+    anywhere = images.copy()
+    anywhere[hidden & ~hidden.all(axis=0)] = np.nan
+    median: NDArray[np.uint8] = np.nanmedian(anywhere, axis=0).astype(np.uint8)
+    return median
+
+
+def _baseline(values: Array, angles: Array) -> NeutralBaseline | None:
+    try:
+        return NeutralBaseline.fit(values, angles)
+    except ValueError:
+        return None

@@ -1,0 +1,126 @@
+"""A signer is learned and measured: rendered heads whose pose, brows and lids are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from fyc.asl.face.bundle import Bundle
+from fyc.asl.face.camera import Camera
+from fyc.asl.face.detector import Face, Image
+from fyc.asl.signer import MEASURES, SAMPLES, Signer, SignerSampler, choose_face
+from fyc.asl.synthetic.render import Studio
+from fyc.asl.synthetic.script import COLUMN, PARAMETERS, Script, Shot
+from fyc.asl.synthetic.script import Signer as Actor
+
+pytestmark = pytest.mark.assets
+
+FRAMES = 36
+CAMERA = Camera.for_picture(640, 480)
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """A clip of a synthetic head: frames, and what was true in them."""
+
+    frames: list[Image]
+    angles: np.ndarray
+    raised: np.ndarray
+    closed: np.ndarray
+    sampler: SignerSampler
+    signer: Signer
+
+
+@pytest.fixture(scope="module")
+def filmed(face_bundle: Bundle, talking: object) -> Filmed:
+    rng = np.random.default_rng(5)
+    curves = np.zeros((FRAMES, len(PARAMETERS)))
+    angles = rng.uniform((-22, -20, -12), (22, 20, 12), (FRAMES, 3))
+    raised, closed = rng.random(FRAMES) < 0.3, rng.random(FRAMES) < 0.15
+    for column, name in enumerate(("yaw", "pitch", "roll")):
+        curves[:, COLUMN[name]] = angles[:, column]
+    for name in PARAMETERS:
+        if name.startswith("brow"):
+            curves[:, COLUMN[name]] = 0.35 * raised
+        elif name.startswith("lid"):
+            curves[:, COLUMN[name]] = closed
+    shots = (Shot(0, 50, (2, 1, -55), 3),)
+    script = Script(name="measured", signer=Actor("fit", 4, 0, "A"), curves=curves, shots=shots)
+    frames = [frame.image for frame in Studio(face_bundle).render(script)]
+    sampler = SignerSampler(face_bundle)
+    for frame in frames:
+        sampler.add(frame)
+    return Filmed(frames, angles, raised, closed, sampler, Signer(face_bundle, sampler.samples, CAMERA))
+
+
+@pytest.fixture(scope="module")
+def measured(filmed: Filmed) -> tuple[np.ndarray, np.ndarray]:
+    """Angles and values of all frames."""
+    angles, values = [], []
+    for image, sample in zip(filmed.frames, filmed.sampler.samples, strict=True):
+        pose = filmed.signer.pose(sample.points, sample.depths)
+        angles.append(pose.angles)
+        values.append(filmed.signer.measure(image, sample.points, pose).values)
+    return np.array(angles), np.array(values)
+
+
+def test_the_pose_is_right(filmed: Filmed, measured: tuple[np.ndarray, np.ndarray]) -> None:
+    errors = np.abs(measured[0] - filmed.angles)
+    assert errors.mean() < 2
+    assert errors.max() < 8
+
+
+def test_raised_brows_are_above_rest_ones(filmed: Filmed, measured: tuple[np.ndarray, np.ndarray]) -> None:
+    brows = np.nanmean(measured[1][:, :4], axis=1)
+    assert np.quantile(brows[filmed.raised], 0.2) > np.quantile(brows[~filmed.raised], 0.9)
+    assert abs(np.median(brows[~filmed.raised])) < 0.05
+    assert abs(np.corrcoef(brows[~filmed.raised], filmed.angles[~filmed.raised, 1])[0, 1]) < 0.5
+
+
+def test_closed_eyes_are_less_open(filmed: Filmed, measured: tuple[np.ndarray, np.ndarray]) -> None:
+    eyes = measured[1][:, [MEASURES.index("eye_left"), MEASURES.index("eye_right")]].mean(axis=1)
+    assert abs(np.median(eyes[~filmed.closed]) - 1) < 0.1
+    assert eyes[filmed.closed].max() < 0.7 < np.quantile(eyes[~filmed.closed], 0.05)
+
+
+def test_a_long_video_is_sampled_evenly(filmed: Filmed, face_bundle: Bundle) -> None:
+    sampler = SignerSampler(face_bundle)
+    for _ in range(4):
+        for image in filmed.frames:
+            sampler.add(image)
+    numbers = [number for number, _ in sampler._samples]
+    assert SAMPLES <= len(numbers) <= 2 * SAMPLES
+    assert len(set(np.diff(numbers))) == 1
+    assert numbers[-1] > 4 * FRAMES - 10
+
+
+def test_a_face_out_of_the_picture_is_measured_as_nothing(filmed: Filmed) -> None:
+    """Brows that cannot be seen are unknown; no error."""
+    sample = filmed.sampler.samples[0]
+    pose = filmed.signer.pose(sample.points - np.float32([3000, 0]), sample.depths)
+    values = filmed.signer.measure(filmed.frames[0], sample.points - np.float32([3000, 0]), pose).values
+    assert np.isnan(values[:4]).all()
+
+
+def test_two_frames_are_too_few(filmed: Filmed, face_bundle: Bundle) -> None:
+    with pytest.raises(ValueError, match="three frames or more, not 2"):
+        Signer(face_bundle, filmed.sampler.samples[:2], CAMERA)
+
+
+def test_which_of_several_faces() -> None:
+    def face(left: float, size: float) -> Face:
+        return Face(np.array([left, 0, left + size, size], np.float32), 0.9, np.zeros((6, 2), np.float32))
+
+    faces = [face(300, 50), face(0, 40), face(100, 90)]
+    assert choose_face(faces, None) is faces[2]
+    assert [choose_face(faces, number) for number in (1, 2, 3)] == [faces[1], faces[2], faces[0]]
+    assert choose_face(faces, 4) is None
+    assert choose_face([], None) is None
+
+
+def test_nobody_to_sample(face_bundle: Bundle) -> None:
+    sampler = SignerSampler(face_bundle)
+    sampler.add(np.zeros((240, 320, 3), np.uint8))
+    assert (sampler.samples, sampler.most_faces) == ([], 0)
