@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fyc.asl.face.brows import BROW_PARTS, BrowGauge
+from fyc.asl.face.brows import BrowGauge
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Array, Camera
 from fyc.asl.face.deformation import load_basis
@@ -18,7 +18,8 @@ from fyc.asl.face.landmarks import LandmarkNet, Region
 from fyc.asl.face.litert import Floats
 from fyc.asl.face.mesh import POINTS
 from fyc.asl.face.pose import Pose, fit_pose, project_jacobian
-from fyc.asl.face.shape import Observation, ShapePrior
+from fyc.asl.face.shape import Observation, ShapeFitter
+from fyc.asl.measures import MEASURES
 from fyc.asl.neutral import NeutralBaseline
 
 #: Frames that a signer is learned from: so many to twice as many, spread evenly.
@@ -30,7 +31,8 @@ _LIDS = ((386, 374), (159, 145))
 _LIPS = (13, 14)
 _LEAST_PRESENCE = 0.5
 
-MEASURES = (*(f"brow_{part}" for part in BROW_PARTS), "eye_left", "eye_right", "mouth")
+#: What is measured on the face itself: brows, eyes, mouth.
+VALUES = MEASURES[6:]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class FaceMeasures:
 
     Attributes:
         pose: of the head.
-        values: (7,), in the order of `MEASURES`: brows in cm above rest, eyes as parts of the open eye, mouth in cm
+        values: (7,), in the order of `VALUES`: brows in cm above rest, eyes as parts of the open eye, mouth in cm
             more open than at rest; NaN where it cannot be seen.
         view: the canonical view, grey.
     """
@@ -64,7 +66,7 @@ class SignerSampler:
 
     Args:
         bundle: networks and mesh.
-        face: which face, counted from the left, when there are several; None for the largest.
+        face: which face, counted from 0, from left to right, when there are several; None for the largest.
     """
 
     def __init__(self, bundle: Bundle, *, face: int | None = None) -> None:
@@ -119,7 +121,7 @@ class Signer:
     def __init__(self, bundle: Bundle, samples: list[_Sample], camera: Camera) -> None:
         if len(samples) < 3:
             raise ValueError(f"a signer is learned from three frames or more, not {len(samples)}")
-        prior = ShapePrior(bundle.mesh, load_basis())
+        prior = ShapeFitter(bundle.mesh, load_basis())
         self.camera, self._weights = camera, prior.weights
         self.shape = prior.fit([Observation(sample.points, sample.depths, camera) for sample in samples])
         self._warp = FrontalWarp(bundle.mesh, VIEW)
@@ -152,11 +154,11 @@ class Signer:
         rigid = self.camera.project(pose.place(self.shape))
         view = self._view(image, rigid)
         raw, angles = self._raw(points, pose, view), pose.angles[None]
-        values = np.full(len(MEASURES), np.nan)
+        values = np.full(len(VALUES), np.nan)
         for number, (value, baseline) in enumerate(zip(raw, self._baselines, strict=True)):
             if baseline is not None:
                 above = float(baseline.above(np.array([value]), angles)[0])
-                is_eye = MEASURES[number].startswith("eye")
+                is_eye = VALUES[number].startswith("eye")
                 values[number] = 1 + above / max(baseline.level, 0.05) if is_eye else above
         return FaceMeasures(pose, values, view)
 
@@ -181,11 +183,11 @@ class Signer:
 
 
 def choose_face(faces: list[Face], number: int | None) -> Face | None:
-    """A face of several: the largest, or the one with this number from the left, from 1; None if it is not there."""
+    """A face of several: the largest, or this one, counted from 0, from left to right; None if it is not there."""
     if number is None:
         return max(faces, key=lambda face: face.size, default=None)
     in_order = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
-    return in_order[number - 1] if 0 < number <= len(in_order) else None
+    return in_order[number] if 0 <= number < len(in_order) else None
 
 
 def _gap(points: Floats, pose: Pose, shape: Array, camera: Camera, upper: int, lower: int) -> float:

@@ -10,7 +10,7 @@ import pytest
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Camera
 from fyc.asl.face.detector import Face, Image
-from fyc.asl.signer import MEASURES, SAMPLES, Signer, SignerSampler, choose_face
+from fyc.asl.signer import VALUES, SAMPLES, Signer, SignerSampler, choose_face
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import COLUMN, PARAMETERS, Script, Shot
 from fyc.asl.synthetic.script import Signer as Actor
@@ -80,7 +80,7 @@ def test_raised_brows_are_above_rest_ones(filmed: Filmed, measured: tuple[np.nda
 
 
 def test_closed_eyes_are_less_open(filmed: Filmed, measured: tuple[np.ndarray, np.ndarray]) -> None:
-    eyes = measured[1][:, [MEASURES.index("eye_left"), MEASURES.index("eye_right")]].mean(axis=1)
+    eyes = measured[1][:, [VALUES.index("eye_left"), VALUES.index("eye_right")]].mean(axis=1)
     assert abs(np.median(eyes[~filmed.closed]) - 1) < 0.1
     assert eyes[filmed.closed].max() < 0.7 < np.quantile(eyes[~filmed.closed], 0.05)
 
@@ -115,8 +115,8 @@ def test_which_of_several_faces() -> None:
 
     faces = [face(300, 50), face(0, 40), face(100, 90)]
     assert choose_face(faces, None) is faces[2]
-    assert [choose_face(faces, number) for number in (1, 2, 3)] == [faces[1], faces[2], faces[0]]
-    assert choose_face(faces, 4) is None
+    assert [choose_face(faces, number) for number in (0, 1, 2)] == [faces[1], faces[2], faces[0]]
+    assert choose_face(faces, 3) is None
     assert choose_face([], None) is None
 
 

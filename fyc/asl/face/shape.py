@@ -41,7 +41,7 @@ class Observation:
     camera: Camera
 
 
-class ShapePrior:
+class ShapeFitter:
     """How faces differ from the canonical one.
 
     Args:
