@@ -23,7 +23,7 @@ from fyc.asl.synthetic.textures import SOURCES
 names = st.sampled_from(sorted(CORPORA))
 
 
-def sentences(corpus: str, count: int = 40) -> list[Script]:
+def sentences(corpus: str, count: int = 28) -> list[Script]:
     chosen = CORPORA[corpus]
     return [chosen.sentence(number) for number in range(0, len(chosen), max(len(chosen) // count, 1))]
 

@@ -74,12 +74,12 @@ def test_recolouring_changes_skin_and_keeps_the_pupils(talking: Path, face_bundl
 
 
 def test_a_network_finds_the_points(talking: Path, face_bundle: Bundle) -> None:
-    """Fifteen pictures of three people; distances in units of the outer eye corners."""
+    """Ten pictures of two people; distances in units of the outer eye corners."""
     detector, net = FaceDetector(face_bundle.detector), LandmarkNet(face_bundle.landmarks)
     studio = Studio(face_bundle)
     rng = np.random.default_rng(5)
     errors = []
-    for number in range(3):
+    for number in range(2):
         curves = np.zeros((5, len(COLUMN)))
         curves[:, COLUMN["yaw"] : COLUMN["roll"] + 1] = rng.uniform(-1, 1, (5, 3)) * (40, 25, 15)
         script = Script("look", Signer("fit", number, number, "A"), curves, (Shot(0, 50, (0, -4, -58), number),))
@@ -92,11 +92,13 @@ def test_a_network_finds_the_points(talking: Path, face_bundle: Bundle) -> None:
             eyes = np.linalg.norm(studio.head(script.signer).face[33] - studio.head(script.signer).face[263])
             size = eyes * frame.truth.camera.focal / 58
             errors.append(np.linalg.norm(placed.points[:468, :2] - points, axis=1).mean() / size)
-    assert len(errors) == 15
+    assert len(errors) == 10
     assert np.mean(errors) < 0.055
 
 
-def test_a_clip_that_is_too_short_is_refused(talking: Path) -> None:
+def test_a_clip_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    damaged = tmp_path / "clip.mp4"
+    damaged.write_bytes(b"no video" * 100)
     with pytest.raises(VideoError, match="FYC-V02") as caught:
-        read_frame(talking, 5000)
-    assert "frame 5000" in caught.value.where
+        read_frame(damaged, 3)
+    assert "frame 3" in caught.value.where

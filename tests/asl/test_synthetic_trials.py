@@ -90,7 +90,7 @@ def test_an_unknown_trial_is_refused() -> None:
 
 def test_errors_have_the_documented_size(stage: Stage) -> None:
     errors = []
-    for number in range(0, 480, 24):
+    for number in range(0, 480, 40):
         script = CORPORA["fit"].sentence(number)
         projection = stage.project(script)
         eyes = np.linalg.norm(projection.points[:, 33] - projection.points[:, 263], axis=1)
