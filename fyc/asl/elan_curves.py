@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from fyc.asl.elan import LinkedFile
 from fyc.asl.elan_write import file_url, to_bytes
-from fyc.asl.elan_xml import write_whole
+from fyc.asl.files import write_whole
 
 _PROVIDER = "mpi.eudico.client.annotator.timeseries.csv.CSVServiceProvider"
 

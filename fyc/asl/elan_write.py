@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from fyc.asl.elan import Annotation, Document, LinkedFile, Media, Tier, clock_text, overlaps
-from fyc.asl.elan_xml import write_whole
+from fyc.asl.files import write_whole
 from fyc.errors import ElanError
 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from fyc.errors import ElanError, FycError, resource_error
+from fyc.errors import ElanError
 
 #: EAF nests five deep; what is much deeper is made to exhaust something.
 _DEEPEST = 50
@@ -106,32 +105,3 @@ class _Builder:
 
     def close(self) -> Element:
         return self._tree.close()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by a temporary sibling and a rename; it survives the death of the process and of the machine.
-
-    Raises:
-        ElanError: FYC-E05 if the folder cannot be written.
-        ResourceError: FYC-S01 if the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> FycError:
-    full = resource_error(error, where=str(path))
-    return full or ElanError(
-        "FYC-E05", "the file cannot be written", where=str(path), why=error.strerror or str(error),
-        next="give a folder that you may write",
-    )  # fmt: skip

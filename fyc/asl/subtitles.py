@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fyc.asl.elan import Tier, clock_text
-from fyc.asl.elan_xml import write_whole
+from fyc.asl.files import write_whole
 
 
 def write_webvtt(tiers: Iterable[Tier], path: str | Path) -> None:
