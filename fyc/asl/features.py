@@ -4,7 +4,9 @@ Everything is computed on a grid of 30 moments a second, from the real times of 
 a video nor its irregularities change what a feature means.
 
 Units: angles in degrees, lengths in cm, eyes as parts of the open eye; velocities per second, accelerations per second
-squared; swings (amplitudes of what is periodic) in degrees; `.rhythm`, the normalised autocorrelation, 0 to 1.
+squared; swings (amplitudes of what is periodic) in degrees; `.reversal` and `.rhythm` are normalised
+autocorrelations, 0 to 1. Angles
+and places are those from where the head is held at rest.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ SHORT_GAP = 0.5
 #: Least and greatest rate of shakes and nods, and what parts slow ones from quick ones, in Hz.
 BAND, SLOW_BELOW = (1.5, 6.0), 3.0
 _SPECTRUM_S, _RHYTHM_S = 1.0, 1.2
-#: Swings that are no larger than this are noise, in degrees.
-_FLOOR = 0.5
+#: Velocities that are no larger than this are noise, in degrees a second.
+_FLOOR = 8.0
+#: Brows are at rest within so many cm.
+_QUIET = 0.04
 
 CHANNELS = ("yaw", "pitch", "roll", "x", "y", "z", "brow_inner", "brow_outer", "eyes", "mouth")
 _PERIODIC = ("yaw", "pitch")
@@ -41,7 +45,7 @@ FEATURES = (
     *(f"{name}.velocity" for name in CHANNELS),
     *(f"{name}.acceleration" for name in CHANNELS),
     *(f"{name}.size" for name in _SIDELESS),
-    *(f"{name}.{what}" for name in _PERIODIC for what in ("swing_slow", "swing_quick", "rhythm")),
+    *(f"{name}.{what}" for name in _PERIODIC for what in ("swing_slow", "swing_quick", "reversal", "rhythm")),
     "missing",
 )
 
@@ -77,8 +81,8 @@ def extract(measures: Measures) -> Features:
     slopes = np.gradient(values, 1 / RATE, axis=0) if len(values) > 1 else np.zeros_like(values)
     velocity = np.where(missing & np.isfinite(values), slopes, velocity)
     acceleration = np.where(missing & np.isfinite(values), 0.0, acceleration)
-    rest = np.array([rest_level(column) for column in values[:, :3].T])
-    values[:, :3] -= rest
+    quiet = _quiet(values)
+    values[:, :6] -= [rest_level(column[quiet]) for column in values[:, :6].T]
     sideless = np.abs(values[:, [CHANNELS.index(name) for name in _SIDELESS]])
     periodic = [_periodicity(values[:, CHANNELS.index(name)]) for name in _PERIODIC]
     share = missing.mean(axis=1, keepdims=True)
@@ -165,6 +169,16 @@ def rest_level(values: Array) -> float:
     return float(np.median(ordered[start : start + half]))
 
 
+def _quiet(values: Array) -> Flags:
+    """(G,), moments that tell how the head is held at rest: where brows are at rest, if they ever are for a while.
+
+    A marker can last for most of a short clip; then the head is not at rest where it is most of the time.
+    """
+    brows = values[:, [CHANNELS.index("brow_inner"), CHANNELS.index("brow_outer")]].mean(axis=1)
+    quiet: Flags = np.abs(brows) < _QUIET
+    return quiet if quiet.sum() >= 0.5 * RATE else np.ones(len(values), bool)
+
+
 def _channels(measures: Measures) -> Array:
     """(T, 10), the columns `CHANNELS`; left and right are one, whichever of them is known."""
     table = measures.table
@@ -194,7 +208,7 @@ def _bridge(values: Array) -> Array:
 
 
 def _periodicity(values: Array) -> Array:
-    """(G, 3) of a signal (G,): amplitudes of slow and of quick swings, and how regular they are."""
+    """(G, 4) of a signal (G,): amplitudes of slow and of quick swings, reversal and rhythm."""
     signal = np.nan_to_num(values - rest_level(values))
     spectrum = _windows(signal, round(_SPECTRUM_S * RATE))
     rates = np.arange(BAND[0], BAND[1] + 0.1, 0.5)
@@ -202,28 +216,39 @@ def _periodicity(values: Array) -> Array:
     taper = np.hanning(spectrum.shape[1] + 2)[1:-1]
     amplitude = 2 / taper.sum() * np.abs((spectrum * taper) @ np.exp(-1j * phase))
     slow = rates < SLOW_BELOW
-    rhythm = _rhythm(_windows(signal, round(_RHYTHM_S * RATE)))
-    rows = np.column_stack([amplitude[:, slow].max(axis=1), amplitude[:, ~slow].max(axis=1), rhythm])
+    velocity = np.gradient(signal, 1 / RATE) if len(signal) > 1 else signal
+    regular = _regularity(_around(velocity, round(_RHYTHM_S * RATE)))
+    rows = np.column_stack([amplitude[:, slow].max(axis=1), amplitude[:, ~slow].max(axis=1), regular])
     return np.where(np.isfinite(values)[:, None], rows, np.nan)
 
 
-def _rhythm(windows: Array) -> Array:
-    """(G,), highest normalised autocorrelation at the periods of the band; noise counts as irregular."""
+def _regularity(windows: Array) -> Array:
+    """(G, 2), reversal and rhythm of velocities (G, width): a turn of the head has neither, to and fro only reverses.
+
+    Reversal is the lowest normalised autocorrelation, negated. Rhythm is the highest one at a period of the band, but
+    no more than the reversal before it. Noise counts as irregular.
+    """
     width = windows.shape[1]
-    best = np.zeros(len(windows))
-    for lag in range(round(RATE / BAND[1]), round(RATE / BAND[0]) + 1):
+    reversal, rhythm = np.zeros(len(windows)), np.zeros(len(windows))
+    for lag in range(2, round(RATE / BAND[0]) + 1):
         one, other = windows[:, :-lag], windows[:, lag:]
         floor = _FLOOR**2 * (width - lag)
         energy = np.sqrt(((one**2).sum(axis=1) + floor) * ((other**2).sum(axis=1) + floor))
-        best = np.maximum(best, (one * other).sum(axis=1) / energy)
-    return best
+        likeness = (one * other).sum(axis=1) / energy
+        rhythm = np.maximum(rhythm, np.minimum(likeness, reversal))
+        reversal = np.maximum(reversal, -likeness)
+    return np.column_stack([reversal, rhythm])
+
+
+def _around(signal: Array, width: int) -> Array:
+    """(G, width), what lies around every moment."""
+    before = width // 2
+    return sliding_window_view(np.pad(signal, (before, width - 1 - before), "edge"), width)
 
 
 def _windows(signal: Array, width: int) -> Array:
-    """(G, width), what lies around every moment, less the line through it."""
-    before = width // 2
-    padded = np.pad(signal, (before, width - 1 - before), "edge")
-    windows = sliding_window_view(padded, width)
+    """(G, width), the same less the line through it."""
+    windows = _around(signal, width)
     ramp = np.arange(width) - (width - 1) / 2
     centred = windows - windows.mean(axis=1, keepdims=True)
     slopes = centred @ ramp / (ramp @ ramp)

@@ -66,6 +66,18 @@ def test_swings_have_their_amplitude_and_rate(hertz: float, band: str) -> None:
     assert np.abs(features.column("pitch.rhythm")).max() < 0.01
 
 
+def test_a_turn_has_no_rhythm_and_one_nod_reverses() -> None:
+    times = np.arange(120) / 30
+    table = np.zeros((120, 13))
+    table[:, 0] = 12 / (1 + np.exp(-20 * (times - 2)))
+    table[:, 1] = -6 * np.exp(-(((times - 2) / 0.12) ** 2))
+    features = extract(Measures.from_table(times, np.ones(120), table))
+    assert features.column("yaw.swing_slow").max() > 2
+    assert features.column("yaw.reversal").max() < 0.05
+    assert features.column("pitch.reversal").max() > 0.5
+    assert features.column("pitch.rhythm").max() < 0.4
+
+
 def test_noise_has_no_rhythm() -> None:
     features = extract(measures_of(still(10), noise=0.3))
     assert np.quantile(features.column("yaw.rhythm"), 0.95) < 0.5
