@@ -137,11 +137,18 @@ class AppearanceModel:
         fresh = view.seen.copy()
         if covered is not None and covered.any():
             wide = cv2.dilate(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
-            fresh &= ~np.repeat(np.repeat(wide > 0, SIZE // CELLS, 0), SIZE // CELLS, 1)
+            fresh &= ~_spread(wide > 0)
         weight = self._weight[number]
         weight[fresh] = np.minimum(weight[fresh] + 1, 1 / _LEAST_RATE)
         self._mean[number][fresh] += (view.contrast[fresh] - self._mean[number][fresh]) / weight[fresh]
         self.views += 1
+
+    def expected(self, yaw: float, covered: Flags) -> tuple[Floats, Flags]:
+        """(64, 64), the contrast that is known at this yaw, and where it is known and no cell (8, 8) is covered."""
+        near = self._near(yaw)
+        if not near:
+            return np.zeros((SIZE, SIZE), np.float32), np.zeros((SIZE, SIZE), bool)
+        return self._mean[near[0]], (self._weight[near[0]] > 0) & ~_spread(covered)
 
     def at_landmarks(self, covered: Flags) -> Flags:
         """(468,), whether the landmarks lie in covered cells."""
@@ -160,6 +167,11 @@ class AppearanceModel:
         known = [number for number in range(_RANGES) if self._weight[number].any()]
         place = yaw / _RANGE_WIDTH + _RANGES // 2
         return sorted(known, key=lambda number: abs(number - place))[:2]
+
+
+def _spread(cells: Flags) -> Flags:
+    """(64, 64), the pixels of cells (8, 8)."""
+    return np.repeat(np.repeat(cells, SIZE // CELLS, 0), SIZE // CELLS, 1)
 
 
 def _blurred(values: Floats) -> Floats:

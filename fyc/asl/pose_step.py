@@ -5,6 +5,8 @@ The estimate is that of `fyc.asl.face.pose`: landmarks that fit badly lose their
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,13 @@ def refine_pose(pixels: NDArray[np.floating], shape: Array, weights: Array, came
     trusts = np.zeros(len(pixels))
     trusts[known] = trust
     return Pose(rotation, translation, trusts, middle / size)
+
+
+def moved_pose(pose: Pose, change: Array) -> Pose:
+    """A pose after a small turn (3,) in radians and shift (3,) in centimetres, in the camera's axes."""
+    return replace(
+        pose, rotation=cv2.Rodrigues(change[:3])[0] @ pose.rotation, translation=pose.translation + change[3:]
+    )
 
 
 def _linearised(turned: Array, translation: Array, y: Array, camera: Camera) -> tuple[Array, Array]:
