@@ -38,7 +38,7 @@ def test_a_shape_is_learned_and_shown_from_elsewhere(memory: ShapeMemory, face_b
 
 def test_covered_landmarks_are_not_learned(memory: ShapeMemory, face_bundle: Bundle) -> None:
     pose, left = posed(0, 0, 0), face_bundle.mesh.vertices[:, 0] > 0
-    memory.learn(CAMERA.project(pose.place(face_bundle.mesh.vertices + (0, 0.5, 0))), ~left, pose, CAMERA)
+    memory.learn(CAMERA.project(pose.place(face_bundle.mesh.vertices + np.array([0, 0.5, 0]))), ~left, pose, CAMERA)
     moved = memory.shape[:, 1] - face_bundle.mesh.vertices[:, 1]
     assert moved[~left].min() > 0.1
     assert np.abs(moved[left]).max() == 0
@@ -46,7 +46,7 @@ def test_covered_landmarks_are_not_learned(memory: ShapeMemory, face_bundle: Bun
 
 def test_what_is_missing_follows_its_neighbours(memory: ShapeMemory, face_bundle: Bundle) -> None:
     pose = posed(10, 0, 0)
-    truth = CAMERA.project(pose.place(face_bundle.mesh.vertices)) + (4, -3)
+    truth = CAMERA.project(pose.place(face_bundle.mesh.vertices)) + np.array([4, -3])
     points = truth.copy()
     points[np.arange(468) % 3 > 0] = np.nan
     whole = memory.complete(points, NONE, pose, CAMERA)
