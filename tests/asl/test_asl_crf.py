@@ -91,6 +91,46 @@ def test_likelihood_and_gradients_are_those_of_pytorch_crf(seed: int, lengths: l
     assert [row[row >= 0].tolist() for row in paths] == peer.decode(emissions, mask)
 
 
+def test_chains_side_by_side_are_the_single_ones() -> None:
+    lengths = [7, 3, 1]
+    singles = [problem(seed, 3, lengths) for seed in range(4)]
+    together = LinearChain(3, side_by_side=4)
+    with torch.no_grad():
+        for name, parameter in together.named_parameters():
+            parameter.copy_(torch.stack([dict(chain.named_parameters())[name] for chain, _, _ in singles]))
+    emissions, mask = torch.stack([part for _, part, _ in singles]), singles[0][2]
+    tags = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (4, 3, 7)))
+    together.log_likelihood(emissions, tags, mask).sum().backward()
+    for row, (chain, own, _) in enumerate(singles):
+        likelihood = chain.log_likelihood(own, tags[row], mask)
+        likelihood.sum().backward()
+        assert torch.allclose(together.log_likelihood(emissions, tags, mask)[row], likelihood)
+        assert torch.allclose(together.transitions.grad[row], chain.transitions.grad)
+        assert torch.allclose(together.end.grad[row], chain.end.grad)
+        assert torch.allclose(together.marginals(emissions, mask)[row], chain.marginals(own, mask))
+        assert torch.equal(together.viterbi(emissions, mask)[0][row], chain.viterbi(own, mask)[0])
+
+
+@pytest.mark.parametrize("size", [1.0, 3000.0])
+def test_very_unlikely_labels_are_exact_too(size: float) -> None:
+    chain = LinearChain(2, np.array([[True, False], [True, True]]), np.array([True, False]))
+    emissions = torch.tensor([[[-size, 0.0], [-0.5, 0.6], [0.0, 0.0]]], dtype=torch.float64)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    assert chain.log_partition(emissions, mask).item() == pytest.approx(-size - 0.5, abs=1e-9)
+    assert torch.allclose(chain.marginals(emissions, mask)[..., 0], torch.ones(1, 3, dtype=torch.float64))
+
+
+def test_training_side_by_side_is_that_of_each() -> None:
+    features, tags = sequences(6, 5)
+    both = LinearCrf(2, LinearChain(2, side_by_side=2))
+    both.fit(features, [np.stack([tag, 1 - tag]) for tag in tags], iterations=200)
+    for row, own in enumerate((tags, [1 - tag for tag in tags])):
+        alone = LinearCrf(2, LinearChain(2))
+        alone.fit(features, own, iterations=200)
+        assert torch.allclose(both.weight[:, row], alone.weight, atol=2e-3)
+        assert np.array_equal(both.decode(features)[0][row], alone.decode(features)[0])
+
+
 def test_single_precision_agrees() -> None:
     double, emissions, mask = problem(1, 5, [40, 13])
     single, _, _ = problem(1, 5, [40, 13], torch.float32)
