@@ -126,12 +126,19 @@ def _stretches(signal: Array, rule: Rule) -> list[tuple[int, int]]:
         peak = float(signal[first:end].max())
         if peak < rule.enter:
             continue
-        strong = np.flatnonzero(signal[first:end] >= rule.edge * peak)
-        start, stop = first + int(strong[0]), first + int(strong[-1]) + 1
-        if found and start - found[-1][1] <= _PAUSE_S * RATE:
-            start = found.pop()[0]
-        found.append((start, stop))
-    return found
+        for start, stop in _joined(_runs(signal[first:end] >= rule.edge * peak)):
+            if float(signal[first + start : first + stop].max()) >= rule.enter:
+                found.append((first + start, first + stop))
+    return _joined(found)
+
+
+def _joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Stretches, those with a short pause between them made one."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in stretches:
+        near = bool(joined) and start - joined[-1][1] <= _PAUSE_S * RATE
+        joined.append((joined.pop()[0] if near else start, stop))
+    return joined
 
 
 def _phased(

@@ -157,3 +157,19 @@ def test_usual_phases() -> None:
     assert (short.core_s, short.offset_s) == pytest.approx((0.1, 0.2))
     own = PhasedSegment(0, 0.3, 0.4, 1, "a")
     assert with_phases(own) is own
+
+
+def test_two_raises_with_a_dip_between_them_are_two() -> None:
+    """Brows that come down most of the way, not all of it, before they go up again."""
+    timeline = still(5.0)
+    for start, end in ((1.0, 2.0), (2.6, 3.6)):
+        segment = timeline.mark("event", "brow-raise", start, end, 0.2, 0.2)
+        for name in ("brow_inner_left", "brow_inner_right", "brow_outer_left", "brow_outer_right"):
+            timeline.add(name, 0.7 * envelope(timeline.frames, segment))
+    for name in ("brow_inner_left", "brow_inner_right", "brow_outer_left", "brow_outer_right"):
+        timeline.add(name, np.full(timeline.frames, 0.0) + 0.08 * envelope(
+            timeline.frames, timeline.mark("event", "brow-raise", 0.9, 3.7, 0.1, 0.1)
+        ))  # fmt: skip
+    raises = [event for event in detect(extract(measures_of(timeline))) if event.label == "brow-raise"]
+    assert len(raises) == 2
+    assert raises[0].end_s < 2.4 < raises[1].start_s
