@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import av
@@ -166,3 +167,9 @@ def test_boxes_of_one_face_become_one() -> None:
 def test_another_network_is_refused() -> None:
     with pytest.raises(ModelError, match="FYC-M03"):
         LiteNetwork(b"not a network")
+
+
+def test_a_network_says_nothing(face_bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    FaceDetector(face_bundle.detector).find(np.zeros((64, 64, 3), np.uint8))
+    print("after", file=sys.stderr)
+    assert capfd.readouterr().err == "after\n"

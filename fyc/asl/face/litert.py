@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,8 +35,9 @@ class LiteNetwork:
                 "FYC-M06", "networks for faces need LiteRT", why=str(error), next="run `pip install 'fyc[asl]'`"
             ) from error
         try:
-            self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _without_greeting():
+                self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(
                 "FYC-M03", "LiteRT cannot read the network", why=str(error).splitlines()[0],
@@ -50,3 +55,22 @@ class LiteNetwork:
         self._interpreter.set_tensor(self._input, values)
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """LiteRT says on stderr, from C++, that it made a delegate, and has no switch for it."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr to keep clean
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
