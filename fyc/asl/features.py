@@ -121,7 +121,8 @@ def on_grid(time_s: Array, rows: NDArray[np.floating]) -> Array:
 
 def from_grid(features_s: Array, rows: Array, time_s: Array) -> Array:
     """(T, D), rows (G, D) of the grid at the times (T,) of frames, linear in between."""
-    return np.column_stack([np.interp(time_s, features_s, column) for column in rows.T])
+    columns = [np.interp(time_s, features_s, column) for column in rows.T]
+    return np.column_stack(columns) if columns else np.zeros((len(time_s), 0))
 
 
 def local_quadratic(time_s: Array, values: Array, at: Array, scale: float = SMOOTHING) -> tuple[Array, Array, Array]:
