@@ -92,7 +92,7 @@ def fit_pose(
     trust[known] = 1 / (1 + (distances / scale) ** 2) ** 2
     if depths is not None:
         share = w * trust[known]
-        seen = _rotation_with_depths(y, depths[known].astype(np.float64), x, share / share.sum(), camera)
+        seen = rotation_from_depths(y, depths[known].astype(np.float64), x, share / share.sum(), camera)
         rotation = nearest_rotation(rotation + seen)
         translation = _refitted(rotation, translation, y, x, share, camera)
     return Pose(rotation, translation, trust, _weighted_median(distances, w) / size)
@@ -140,8 +140,16 @@ def _newton_step(turned: Array, translation: Array, residual: Array, weights: Ar
     return -step
 
 
-def _rotation_with_depths(y: Array, depths: Array, x: Array, w: Array, camera: Camera) -> Array:
-    """The rotation of the similarity that takes the shape to the landmarks and their depths."""
+def rotation_from_depths(y: Array, depths: Array, x: Array, w: Array, camera: Camera) -> Array:
+    """The rotation of the similarity that takes a shape (N, 3) to landmarks (N, 2) and their depths, along the ray.
+
+    Args:
+        y: (N, 2), pixels.
+        depths: (N,), pixels, as for `fit_pose`.
+        x: (N, 3), the shape in cm.
+        w: (N,), weights that sum to 1.
+        camera: the camera.
+    """
     target = np.column_stack([y * (1, -1), -depths])
     covariance = (w[:, None] * (target - w @ target)).T @ (x - w @ x)
     return _turned_to(camera.rays(w @ y)) @ nearest_rotation(covariance)
