@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 #: Energies that differ by so much differ by a factor of e in their chances; the least chance of a tracker.
-TEMPERATURE, FLOOR = 0.05, 0.005
+TEMPERATURE, FLOOR = 0.05, 0.002
 #: How much of the weights a frame renews.
 FORGETTING = 0.1
 
