@@ -86,7 +86,7 @@ def fit_pose(
         change = _newton_step(turned, translation, residual, trusted, camera)
         rotation = _rotation_about(change[:3]) @ rotation
         translation = translation + change[3:]
-        if np.abs(change).max() < 1e-7:
+        if np.abs(change).max() < 1e-5:
             break
     trust = np.zeros(len(pixels))
     trust[known] = 1 / (1 + (distances / scale) ** 2) ** 2
