@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fyc.asl.context import Pca, Standard, folds
+from fyc.asl.events import RULES
 from fyc.asl.face.camera import Array
 from fyc.asl.features import FEATURES, Features, extract, on_grid
 from fyc.asl.measures import Measures
@@ -27,6 +28,9 @@ from fyc.asl.segments import Segment
 FOLDS = 3
 #: Principal components of texture.
 TEXTURE = 24
+#: Events that accompany a marker, and how often level 2 is trained on a video in which one of them was missed.
+ACCOMPANYING = ("head-forward", "head-tilt", "head-turn", "head-nod")
+MISSED = 0.3
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Settings:
     """
 
     l2_events: float = 10.0
-    l2_markers: float = 30.0
+    l2_markers: float = 100.0
     iterations: int = 60
     features: tuple[str, ...] = FEATURES
 
@@ -115,15 +119,33 @@ def train(
     phases = (
         _unseen_phases(level_one, prepared, settings, report) if events else level_one.phases([], prepared.features)
     )
-    rows = [level_two_inputs(low, part, bool(events)) for low, part in zip(prepared.lows, phases, strict=True)]
-    standard = Standard.fit(rows)
+    shown = events or tuple(RULES)
+    textures = [low[:, len(settings.features) :] for low in prepared.lows]
+    pairs = list(zip(phases + with_events_missed(phases, shown), textures + textures, strict=True))
+    rows = [level_two_inputs(part, bool(events), texture) for part, texture in pairs]
+    standard = Standard.fit(rows[: len(examples)])
     report("markers")
     level_two = new_chain(rows[0].shape[1], len(markers))
     tags = [
         tags_of(example.markers, markers, one.time_s) for example, one in zip(examples, prepared.features, strict=True)
     ]
-    level_two.fit([standard.apply(row) for row in rows], tags, settings.l2_markers, settings.iterations)
+    level_two.fit([standard.apply(row) for row in rows], tags + tags, settings.l2_markers, settings.iterations)
     return Recognizer(About(data, synthetic, len(examples)), level_one, markers, standard, level_two)
+
+
+def with_events_missed(phases: list[Array], classes: tuple[str, ...]) -> list[Array]:
+    """What level 1 says, with some accompanying events missed in each video, so that level 2 relies on no single one.
+
+    In training data a marker may never come without some event; then all else that tells it would go unlearned.
+
+    Args:
+        phases: for each video (G, 3 E) or (G, E).
+        classes: the events, E.
+    """
+    chance = np.random.default_rng(0)
+    spared = np.array([label not in ACCOMPANYING for label in classes])
+    kept = [spared | (chance.uniform(size=len(classes)) >= MISSED) for _ in phases]
+    return [part * np.repeat(keep, part.shape[1] // len(classes)) for part, keep in zip(phases, kept, strict=True)]
 
 
 def _prepare(examples: Sequence[Example]) -> _Prepared:

@@ -19,12 +19,12 @@ from fyc.asl.features import FEATURES
 from fyc.asl.measures import Measures
 from fyc.asl.recognizer import Recognizer, load_recognizer
 from fyc.asl.segments import macro, match, score
-from fyc.asl.training import Example, Settings, train
+from fyc.asl.training import MISSED, Example, Settings, train, with_events_missed
 from fyc.errors import ModelError
 
 PHRASES = (("wh-question",), ("negation",), ("statement",), ("topic", "statement"))
 USED = ("yaw.swing_slow", "yaw.swing_quick", "yaw.rhythm", "brow_inner", "brow_outer", "brow_inner.velocity", "eyes")
-QUICK = Settings(l2_events=1, l2_markers=1, iterations=15, features=USED)
+QUICK = Settings(l2_events=1, l2_markers=1, iterations=30, features=USED)
 
 
 def examples(seeds: range) -> list[Example]:
@@ -188,6 +188,16 @@ def test_what_cannot_be_trained() -> None:
     textured = Example(one.measures, one.events, one.markers, texture=np.zeros((len(one.measures), 3)))
     with pytest.raises(ValueError, match="texture"):
         train([textured, two], "some", synthetic=True)
+
+
+def test_accompanying_events_are_missed_now_and_then() -> None:
+    classes = ("brow-raise", "head-forward", "head-tilt")
+    phases = [np.full((4, 9), 0.2) for _ in range(400)]
+    missed = np.stack([part.any(axis=0) for part in with_events_missed(phases, classes)])
+    assert missed[:, :3].all()
+    assert np.array_equal(missed[:, 3], missed[:, 5])
+    assert 1 - missed[:, [3, 6]].mean(axis=0) == pytest.approx(MISSED, abs=0.07)
+    assert not np.array_equal(missed[:, 3], missed[:, 6])
 
 
 def test_windows_are_means_of_their_moments() -> None:
