@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fyc.errors import InternalError as InternalError
     from fyc.errors import Interrupted as Interrupted
     from fyc.errors import ModelError as ModelError
+    from fyc.errors import NoFaceError as NoFaceError
     from fyc.errors import NothingFitsError as NothingFitsError
     from fyc.errors import PassError as PassError
     from fyc.errors import PlanError as PlanError
@@ -63,6 +64,7 @@ _HOME = {
     "Interrupted": "fyc.errors",
     "Json": "fyc.passes",
     "ModelError": "fyc.errors",
+    "NoFaceError": "fyc.errors",
     "NothingFitsError": "fyc.errors",
     "ModelView": "fyc.passes",
     "ModuleReport": "fyc.passes",

@@ -14,6 +14,7 @@ FycError
 ├── AssetError (exit 8)         FYC-D..   a demo model or text cannot be fetched
 ├── EndpointError (exit 8)      FYC-L2.   a language model cannot be asked, or gives no usable reply
 ├── NothingFitsError (exit 7)   FYC-L08  no plan fits the cluster
+├── NoFaceError (exit 7)        FYC-V06  no face is seen in a video
 ├── ResourceError (exit 6)      FYC-S..   not enough memory or disk
 ├── InternalError (exit 70)     FYC-X99   an error nobody foresaw: fyc's own fault
 └── Interrupted (exit 130)      FYC-I..   stopped by the user; can be resumed
@@ -107,6 +108,7 @@ CODES: dict[str, str] = {
     "FYC-V03": "the file holds no moving picture",
     "FYC-V04": "the video is too damaged: no frame of it can be decoded",
     "FYC-V05": "the video cannot be written",
+    "FYC-V06": "no face is seen in the video",
     "FYC-E01": "the ELAN document cannot be found or opened",
     "FYC-E02": "the file is damaged, or is no ELAN document",
     "FYC-E03": "the ELAN document is refused: it defines entities",
@@ -219,6 +221,12 @@ class EndpointError(FycError):
 
 class NothingFitsError(FycError):
     """No layout of a job fits the cluster."""
+
+    exit_code = 7
+
+
+class NoFaceError(FycError):
+    """No face, or not the one that was asked for, is seen in a video."""
 
     exit_code = 7
 

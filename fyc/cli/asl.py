@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fyc.cli import asl_run
 from fyc.cli.options import Json
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MEASURES = ("precision", "recall", "f1", "onset_error_s", "offset_error_s", "ac
 
 def add_to(app: typer.Typer) -> None:
     """Add `fyc asl`."""
+    asl_run.add_to(asl)
     app.add_typer(asl)
 
 

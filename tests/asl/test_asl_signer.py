@@ -10,7 +10,7 @@ import pytest
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Camera
 from fyc.asl.face.detector import Face, Image
-from fyc.asl.signer import VALUES, SAMPLES, Signer, SignerSampler, choose_face
+from fyc.asl.signer import SAMPLES, VALUES, Signer, SignerSampler, choose_face
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import COLUMN, PARAMETERS, Script, Shot
 from fyc.asl.synthetic.script import Signer as Actor

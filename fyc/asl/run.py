@@ -1,0 +1,85 @@
+"""One video in, all results out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fyc.asl.analysis import Analysis, Analyst, Progress
+from fyc.asl.annotation import LEAST_CONFIDENCE, TIERS, write_annotation
+from fyc.asl.csv_table import write_csv
+from fyc.asl.events import detect
+from fyc.asl.features import extract
+from fyc.asl.files import unwritable
+from fyc.asl.overlay import write_overlay
+from fyc.asl.segments import Segment
+from fyc.asl.subtitles import write_webvtt
+from fyc.asl.track_file import write_track
+
+#: Events that are looked for, in the order of the columns of the table.
+EVENT_LABELS = tuple(label for entries in TIERS.values() for label in entries)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Files of a video: they are written one by one, the document last.
+
+    Attributes:
+        eaf, csv, vtt, overlay, track: the files; `overlay` is None if none was asked for.
+    """
+
+    eaf: Path
+    csv: Path
+    vtt: Path
+    overlay: Path | None
+    track: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path, name: str, *, overlay: bool = True) -> Results:
+        """The files of a video called `name`."""
+        return cls(
+            folder / f"{name}.eaf", folder / f"{name}.csv", folder / f"{name}.vtt",
+            folder / f"{name}.overlay.mp4" if overlay else None, folder / f"{name}.track.safetensors",
+        )  # fmt: skip
+
+
+def find_events(analysis: Analysis) -> list[Segment]:
+    """Events, by label and time, in the frames whose track can be trusted."""
+    doubtful = analysis.measures.confidence < LEAST_CONFIDENCE
+    return [event.plain for event in detect(extract(analysis.measures.without(doubtful)))]
+
+
+def run_video(
+    video: Path, results: Results, analyst: Analyst, progress: Progress | None = None
+) -> tuple[Analysis, Sequence[Segment]]:
+    """Analyse a video and write its results.
+
+    Args:
+        video: the video.
+        results: where to write; the folder is made if it is not there.
+        analyst: how it is analysed.
+        progress: is told how far it is.
+
+    Returns:
+        What was measured, and the events.
+
+    Raises:
+        VideoError: if the video cannot be read, or the overlay cannot be written.
+        NoFaceError: FYC-V06 if there is no face.
+        ElanError: if a document cannot be written.
+        ResourceError: FYC-S01 if the disk is full.
+    """
+    try:
+        results.eaf.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(results.eaf.parent, error) from error
+    with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
+        analysis = analyst.analyse(video, (track,), progress)
+    events = find_events(analysis)
+    write_csv(analysis, events, EVENT_LABELS, results.csv)
+    if results.overlay is not None:
+        write_overlay(analysis, results.track, events, results.overlay)
+    document = write_annotation(analysis, events, [], {}, results.eaf, results.csv)
+    write_webvtt((tier for tier in document.tiers if tier.annotations), results.vtt)
+    return analysis, events
