@@ -232,7 +232,7 @@ def logistic(clips: Sequence[Clip]) -> Model:
     return answer
 
 
-COMPONENTS, HMM_COMPONENTS, ONE_LEVEL_L2 = 60, 30, 100.0
+COMPONENTS, HMM_COMPONENTS, ONE_LEVEL_L2 = 60, 60, 100.0
 NAMES = [f"c{number}" for number in range(COMPONENTS)]
 MODELS: dict[str, Callable[[Sequence[Clip]], Model]] = {
     "two-level CRF": two_levels,
