@@ -219,6 +219,9 @@ def _assembled(metadata: dict[str, str], tensors: dict[str, Array]) -> Recognize
     for name, chain in {"events": events, "markers": level_two}.items():
         if chain is not None:
             chain.load_state_dict({key: torch.from_numpy(tensors[f"{name}.{key}"]) for key in chain.state_dict()})
+    low = len(used) + (len(texture.components) if texture else 0)
+    if len(standards[0].mean) != low or (level_two is not None and len(standards[1].mean) != len(level_two.weight)):
+        raise ValueError("its standardisation does not fit its features")
     about = About(metadata["data"], json.loads(metadata["synthetic"]), json.loads(metadata["videos"]))
     return Recognizer(about, EventLevel(classes, used, standards[0], texture, events), markers, standards[1], level_two)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,10 @@ def test_what_is_no_recognizer_is_refused(trained: Recognizer, tmp_path: Path) -
     with pytest.raises(ModelError) as error:
         load_recognizer(file)
     assert "yaw.hythmr" in str(error.value.why)
+    replace(trained, standard=Standard(np.zeros(3), np.ones(3))).save(file)
+    with pytest.raises(ModelError, match="not a recognizer") as error:
+        load_recognizer(file)
+    assert "standardisation" in str(error.value.why)
 
 
 def test_training_is_repeated_exactly() -> None:
