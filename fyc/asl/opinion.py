@@ -31,7 +31,7 @@ KNOWN, MATCHING = 30, 0.6
 _LEAST_SIMILARITY, _MOST_COVERED, _MOST_MISFIT = 0.45, 0.7, 0.08
 #: The looks guide the pose when at least this part of the face is covered.
 _ALIGNED_FROM = 0.1
-#: Looks and shape are learned from frames that are at least this similar.
+#: Looks and shape are learned from frames that are at least this similar, less so while little is known.
 _LEARNED_FROM = 0.75
 #: Weights of the energies beside the cost of appearance.
 _MISFIT, _PRIOR, _UNSTEADY = 5.0, 0.5, 0.2
@@ -57,6 +57,7 @@ class Opinion:
         occluded: (468,), landmarks that are covered or wrong.
         steady: the tracker's own score as a part of its running mean, at most 2.
         energy: what all trackers are judged by; lower is better.
+        known: 0 to 1, how well the looks of the face are known. One look at a dark, noisy face says little.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Opinion:
     occluded: Flags
     steady: float
     energy: float
+    known: float
 
     @property
     def fits(self) -> bool:
@@ -79,7 +81,10 @@ class Opinion:
     def sight(self) -> bool:
         """Whether this can be the face that is followed."""
         match = self.match
-        return self.fits and (match is None or (match.similarity >= _LEAST_SIMILARITY and match.share <= _MOST_COVERED))
+        if not self.fits or match is None:
+            return self.fits
+        covered = self.known >= 1 and match.share > _MOST_COVERED
+        return match.similarity >= _LEAST_SIMILARITY * self.known and not covered
 
     @property
     def matches(self) -> bool:
@@ -103,9 +108,14 @@ class Judge:
         self.camera = Camera.for_picture(1, 1)
 
     @property
+    def known(self) -> float:
+        """0 to 1, how well the looks of the face are known."""
+        return min(self.looks.views / KNOWN, 1.0)
+
+    @property
     def knows(self) -> bool:
         """Whether the looks of the face are known."""
-        return self.looks.views >= KNOWN
+        return self.known >= 1
 
     def forget(self) -> None:
         """Another face is followed from now on."""
@@ -137,7 +147,9 @@ class Judge:
         occluded = prior.wrong > _WRONG
         if match is not None:
             occluded |= self.looks.at_landmarks(match.covered)
-        opinion = Opinion(name, whole, reading.depths, pose, view, match, prior.energy, occluded, min(steady, 2.0), 0.0)
+        opinion = Opinion(
+            name, whole, reading.depths, pose, view, match, prior.energy, occluded, min(steady, 2.0), 0.0, self.known
+        )
         return replace(opinion, energy=_energy(opinion))
 
     def aligned(self, grey: Image, best: Opinion | None, last: Opinion) -> Opinion | None:
@@ -159,7 +171,7 @@ class Judge:
     def learn(self, opinion: Opinion) -> None:
         """Adapt looks and shape to a frame, where nothing covers the face."""
         match = opinion.match
-        if match is not None and match.similarity < _LEARNED_FROM:
+        if match is not None and match.similarity < _LEARNED_FROM * self.known:
             return
         facing = np.zeros(POINTS, bool)
         facing[self.looks.facing_landmarks(opinion.points)] = True
@@ -186,7 +198,7 @@ class Judge:
         away = [float(np.median(np.linalg.norm(o.points - chosen.points, axis=1)[seen])) / size for o in others]
         match = chosen.match
         return Evidence(
-            known=min(self.looks.views / KNOWN, 1.0),
+            known=self.known,
             similarity=0.0 if match is None else match.similarity,
             covered=0.0 if match is None else match.share,
             hidden=1 - float(chosen.view.seen.mean()) / self.looks.extent,

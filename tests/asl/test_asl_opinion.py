@@ -71,6 +71,21 @@ def test_another_face_is_no_sight_and_matches_nothing(judge: Judge, face_bundle:
     assert unknown.match is None
 
 
+def test_one_look_at_a_dark_face_says_little(face_bundle: Bundle) -> None:
+    judge, right = Judge(face_bundle.mesh), points_of(face_bundle)
+    judge.camera = CAMERA
+    rng = np.random.default_rng(0)
+    for number in range(KNOWN + 5):
+        noisy = np.clip(GREY * 0.3 + rng.normal(0, 6, GREY.shape), 0, 255).astype(np.uint8)
+        seen = opinion(judge, right, noisy)
+        assert seen.sight, number
+        judge.learn(seen)
+    assert judge.looks.views > KNOWN
+    assert seen.match is not None
+    assert seen.match.similarity > 0.6  # noise is gone from what is known
+    assert not opinion(judge, right, texture(1)).sight
+
+
 def test_no_pose_no_opinion(judge: Judge) -> None:
     assert judge.judge("some", GREY, Reading(np.full((468, 2), np.nan, np.float32), 1.0)) is None
 
