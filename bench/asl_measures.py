@@ -6,8 +6,9 @@ Each head is one signer: 64 frames in random poses (yaw and pitch to 25, roll to
 third of them, lids closed in a tenth; field of view 40 to 65 degrees, which nobody is told. Everything is measured on
 rendered pictures. Peers, on the same landmarks:
 
-- `network`: the pose by a similarity of the 33 weighted points of the mesh with their depths, as the face geometry of
-  MediaPipe does it (our own code); brows as the distance from the eyes in the picture
+- `network`: the pose by a similarity of the 33 weighted points of the mesh with their depths, in the manner of
+  MediaPipe's face geometry (our own code, with the camera that fyc assumes; a camera of 63 degrees across the shorter
+  side, as MediaPipe assumes, gave three degrees of error on these pictures); brows as the distance from the eyes
 - `mesh`: the same pose; brows as how far landmarks are above where the canonical mesh has them
 
 AUC and correlations are within signers, then averaged; intervals by bootstrap over signers.
@@ -35,8 +36,6 @@ from fyc.asl.synthetic.textures import SOURCES
 
 FRAMES, RAISE = 64, 0.35
 CAMERA = Camera.for_picture(640, 480)
-#: MediaPipe takes the shorter side of a landscape picture to cover 63 degrees.
-PEER_CAMERA = Camera(480 / (2 * np.tan(np.radians(63 / 2))), 320, 240)
 BROWS = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 STILL = (33, 133, 263, 362, 168, 6, 197, 195, 5)
 METHODS = ("network", "mesh", "fyc")
@@ -116,7 +115,7 @@ def similarity(points: np.ndarray, depths: np.ndarray, mesh: FaceMesh) -> np.nda
     """Yaw, pitch and roll by the weighted points of the mesh and the depths of the network."""
     w = mesh.rigid_weights / mesh.rigid_weights.sum()
     seen, behind = points[mesh.rigid].astype(np.float64), depths[mesh.rigid].astype(np.float64)
-    return angles_of(rotation_from_depths(seen, behind, mesh.vertices[mesh.rigid], w, PEER_CAMERA))
+    return angles_of(rotation_from_depths(seen, behind, mesh.vertices[mesh.rigid], w, CAMERA))
 
 
 def both(side: Sequence[int], mesh: FaceMesh) -> list[int]:

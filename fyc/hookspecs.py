@@ -69,7 +69,7 @@ def fyc_register_launchers(register: Callable[[Launcher], None]) -> None:
 
 @hookspec
 def fyc_register_trackers(register: Callable[[type[Tracker] | type[Finder]], None]) -> None:
-    """Register what follows or finds the face of `fyc asl` (built in: four trackers and finders).
+    """Register what follows or finds the face of `fyc asl` (built in: three trackers, two finders).
 
     Args:
         register: call it with a class that keeps to `fyc.asl.tracker.Tracker` or `fyc.asl.tracker.Finder`. A name

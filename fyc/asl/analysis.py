@@ -46,7 +46,6 @@ class Analysis:
         tracker: (T,), who spoke; empty where the face is lost.
         reason: (T,), why the face is lost, or what else should be known of a frame; mostly empty.
         occluded: (T,), what part of the landmarks is covered, 0 to 1; NaN where the face is lost.
-        redetected: (T,), frames in which the face was found by a search.
         most_faces: the most faces that were seen at once.
         problem: what is wrong with the file as a whole; empty for a sound one.
     """
@@ -56,7 +55,6 @@ class Analysis:
     tracker: tuple[str, ...]
     reason: tuple[str, ...]
     occluded: Array
-    redetected: NDArray[np.bool_]
     most_faces: int
     problem: str
 
@@ -128,7 +126,6 @@ class _Rows:
         self._tracker: list[str] = []
         self._reason: list[str] = []
         self._occluded: list[float] = []
-        self._redetected: list[bool] = []
         self._pose: Pose | None = None
 
     def add(self, frame: Frame) -> tuple[TrackedFrame | None, Pose | None]:
@@ -143,7 +140,6 @@ class _Rows:
         self._tracker.append("" if tracked is None or lost else tracked.tracker)
         self._reason.append("; ".join(reason for reason in reasons if reason))
         self._occluded.append(np.nan if tracked is None or lost else float(tracked.occluded.mean()))
-        self._redetected.append(tracked is not None and tracked.redetected)
         return tracked, self._pose
 
     def _measure(self, frame: Frame, tracked: TrackedFrame | None) -> tuple[Array, Pose | None]:
@@ -167,7 +163,7 @@ class _Rows:
         measures = Measures.from_table(np.array(self._times), np.array(self._confidence), np.array(self._table))
         return Analysis(
             info, measures, tuple(self._tracker), tuple(self._reason), np.array(self._occluded),
-            np.array(self._redetected, bool), most_faces, problem,
+            most_faces, problem,
         )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from fyc.errors import ModelError
 _CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_profileface.xml")
 #: Faces smaller than this part of the picture's shorter side are not looked for.
 _SMALLEST = 0.08
-#: How much of the search is done at a smaller size: the longer side, in pixels.
+#: Pictures are made so small before the search: their longer side, in pixels.
 _SIDE = 320
-#: The score at which a cascade is as often right as wrong is about this; scores are of no fixed scale.
+#: Weight of a cascade that becomes a score of one half: a choice, no probability.
 _HALF_SCORE = 3.0
 
 

@@ -35,7 +35,7 @@ def analysis(tmp_path: Path) -> Analysis:
     tracker = tuple("" if gone else "network" for gone in lost)
     reason = tuple("no face was found" if gone else "" for gone in lost)
     occluded = np.where(lost, np.nan, 0.25)
-    return Analysis(info, measures, tracker, reason, occluded, np.zeros(20, bool), 1, "")
+    return Analysis(info, measures, tracker, reason, occluded, 1, "")
 
 
 def test_a_row_for_every_frame(analysis: Analysis, tmp_path: Path) -> None:

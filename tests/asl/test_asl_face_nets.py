@@ -112,14 +112,6 @@ def test_no_face(content: str, detector: FaceDetector, net: LandmarkNet) -> None
     assert net.place(image, Region(100, 100, 150, 0.1)).presence < 0.01
 
 
-def test_a_part_of_the_picture(frame: Image, detector: FaceDetector) -> None:
-    (whole,) = detector.find(frame)
-    left, top, right, _ = (int(value) for value in whole.box)
-    (found,) = detector.find_in(frame, (left - 60, top - 60, right - left + 120))
-    assert overlap(found.box, whole.box) > 0.8
-    assert detector.find_in(frame, (-500, -500, 100)) == []
-
-
 @given(st.floats(20, 300), st.floats(20, 300), st.floats(10, 400), st.floats(-3.1, 3.1))
 def test_a_region_is_cut_where_its_matrix_says(x: float, y: float, side: float, angle: float) -> None:
     """A gradient picture shows the coordinates that the matrix gives."""

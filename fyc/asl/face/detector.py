@@ -83,15 +83,6 @@ class FaceDetector:
         seen = self._look(image, (round(float(left)), round(float(top)), side))
         return max(seen, key=lambda other: overlap(other.box, face.box), default=face)
 
-    def find_in(self, image: Image, square: tuple[int, int, int]) -> list[Face]:
-        """Faces in a square part of a picture, best first.
-
-        Args:
-            image: (H, W, 3) RGB.
-            square: left, top, side, in pixels; what lies outside the picture is black.
-        """
-        return _distinct(self._look(image, square))
-
     def _look(self, image: Image, square: tuple[int, int, int]) -> list[Face]:
         small = cv2.resize(_part(image, square), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         outputs = self._network.run(small[None].astype(np.float32) / 127.5 - 1)
