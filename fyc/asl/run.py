@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fyc.asl.events import detect
 from fyc.asl.features import extract
 from fyc.asl.files import unwritable
 from fyc.asl.overlay import write_overlay
+from fyc.asl.recognizer import Recognizer
 from fyc.asl.segments import Segment
 from fyc.asl.subtitles import write_webvtt
 from fyc.asl.track_file import write_track
@@ -44,25 +44,48 @@ class Results:
         )  # fmt: skip
 
 
-def find_events(analysis: Analysis) -> list[Segment]:
-    """Events, by label and time, in the frames whose track can be trusted."""
-    doubtful = analysis.measures.confidence < LEAST_CONFIDENCE
-    return [event.plain for event in detect(extract(analysis.measures.without(doubtful)))]
+@dataclass(frozen=True)
+class Findings:
+    """What was found in a video.
+
+    Attributes:
+        analysis: what was measured.
+        events: what the brows, the eyes and the head do, by label and time.
+        markers: grammatical markers, by label and time.
+        marker_labels: classes of markers that were looked for; empty without a recognizer.
+    """
+
+    analysis: Analysis
+    events: list[Segment]
+    markers: list[Segment]
+    marker_labels: tuple[str, ...]
+
+
+def find(analysis: Analysis, recognizer: Recognizer | None = None) -> Findings:
+    """Events by their rules, and markers by a recognizer if there is one, where the track can be trusted."""
+    measures = analysis.measures.without(analysis.measures.confidence < LEAST_CONFIDENCE)
+    events = [event.plain for event in detect(extract(measures))]
+    if recognizer is None:
+        return Findings(analysis, events, [], ())
+    markers = [marker.plain for marker in recognizer.recognise(measures).markers]
+    return Findings(analysis, events, markers, recognizer.markers)
 
 
 def run_video(
-    video: Path, results: Results, analyst: Analyst, progress: Progress | None = None
-) -> tuple[Analysis, Sequence[Segment]]:
+    video: Path,
+    results: Results,
+    analyst: Analyst,
+    recognizer: Recognizer | None = None,
+    progress: Progress | None = None,
+) -> Findings:
     """Analyse a video and write its results.
 
     Args:
         video: the video.
         results: where to write; the folder is made if it is not there.
         analyst: how it is analysed.
+        recognizer: finds markers; without one none are looked for.
         progress: is told how far it is.
-
-    Returns:
-        What was measured, and the events.
 
     Raises:
         VideoError: if the video cannot be read, or the overlay cannot be written.
@@ -76,10 +99,11 @@ def run_video(
         raise unwritable(results.eaf.parent, error) from error
     with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
         analysis = analyst.analyse(video, (track,), progress)
-    events = find_events(analysis)
-    write_csv(analysis, events, EVENT_LABELS, results.csv)
+    found = find(analysis, recognizer)
+    write_csv(analysis, found.events, EVENT_LABELS, results.csv)
     if results.overlay is not None:
-        write_overlay(analysis, results.track, events, results.overlay)
-    document = write_annotation(analysis, events, [], {}, results.eaf, results.csv)
+        write_overlay(analysis, results.track, [*found.markers, *found.events], results.overlay)
+    labels = dict.fromkeys(found.marker_labels, "")
+    document = write_annotation(analysis, found.events, found.markers, labels, results.eaf, results.csv)
     write_webvtt((tier for tier in document.tiers if tier.annotations), results.vtt)
-    return analysis, events
+    return found

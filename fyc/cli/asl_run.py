@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +12,8 @@ import typer
 from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
-    from fyc.asl.analysis import Analysis, Progress
-    from fyc.asl.run import Results
-    from fyc.asl.segments import Segment
+    from fyc.asl.analysis import Progress
+    from fyc.asl.run import Findings, Results
 
 _STAGES = {"signer": "learning the signer", "track": "tracking and measuring"}
 
@@ -51,11 +50,11 @@ def run(
     analyst = Analyst(load_bundle(offline=offline), load_plugins(), face=None if face is None else face - 1, seed=seed)
     results = Results.in_folder(output, video.stem, overlay=overlay)
     with _progress() as progress:
-        analysis, events = run_video(video, results, analyst, progress)
+        found = run_video(video, results, analyst, progress=progress)
     if json:
-        print_json(_document(analysis, events, results))
+        print_json(_document(found, results))
     else:
-        _show(analysis, events, results)
+        _show(found, results)
 
 
 @contextmanager
@@ -77,8 +76,8 @@ def _progress() -> Iterator[Progress]:
         yield tell
 
 
-def _document(analysis: Analysis, events: Sequence[Segment], results: Results) -> dict[str, Any]:
-    measures = analysis.measures
+def _document(found: Findings, results: Results) -> dict[str, Any]:
+    analysis, measures = found.analysis, found.analysis.measures
     return {
         "video": str(analysis.info.path),
         "frames": len(measures),
@@ -88,17 +87,18 @@ def _document(analysis: Analysis, events: Sequence[Segment], results: Results) -
         "problem": analysis.problem,
         "events": [
             {"label": event.label, "start_s": round(event.start_s, 4), "end_s": round(event.end_s, 4)}
-            for event in events
+            for event in found.events
         ],
         "files": {name: str(path) for name, path in vars(results).items() if path is not None},
     }
 
 
-def _show(analysis: Analysis, events: Sequence[Segment], results: Results) -> None:
+def _show(found: Findings, results: Results) -> None:
     from collections import Counter
 
     from fyc.ui.tables import show_table
 
+    analysis, events = found.analysis, found.events
     lost, frames = int((~analysis.seen).sum()), len(analysis.measures)
     counts = Counter(event.label for event in events)
     lengths = {label: sum(e.end_s - e.start_s for e in events if e.label == label) for label in counts}
