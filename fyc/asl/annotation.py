@@ -54,12 +54,12 @@ def write_annotation(
         ElanError: if it cannot be written.
         ResourceError: FYC-S01 if the disk is full.
     """
-    tiers = [_tier(name, events, entries) for name, entries in TIERS.items()]
+    tiers = [make_tier(name, events, entries) for name, entries in TIERS.items()]
     vocabularies = [Vocabulary(name, tuple(entries.items())) for name, entries in TIERS.items()]
     if labels:
-        tiers.insert(0, _tier(MARKER_TIER, markers, labels))
+        tiers.insert(0, make_tier(MARKER_TIER, markers, labels))
         vocabularies.insert(0, Vocabulary(MARKER_TIER, tuple(labels.items())))
-    tiers.append(_tier(TRACK_TIER, _doubtful(analysis), _TRACK))
+    tiers.append(make_tier(TRACK_TIER, _doubtful(analysis), _TRACK))
     vocabularies.append(Vocabulary(TRACK_TIER, tuple(_TRACK.items())))
     linked = write_curves(eaf, csv, COLUMNS.index("time_s"), _curves())
     document = Document((Media(analysis.info.path),), tuple(tiers), tuple(vocabularies), linked)
@@ -67,15 +67,23 @@ def write_annotation(
     return document
 
 
-def _tier(name: str, segments: Sequence[Segment], entries: dict[str, str]) -> Tier:
-    """A tier without overlaps."""
+def make_tier(name: str, segments: Sequence[Segment], entries: dict[str, str], participant: str = "") -> Tier:
+    """A tier without overlaps: an earlier label hides a later one.
+
+    Args:
+        name: of the tier and of its vocabulary.
+        segments: those with other labels are left out.
+        entries: labels, with what they mean.
+        participant: who is annotated.
+    """
     kept: list[tuple[int, int, str]] = []
     for label in entries:
         for segment in segments:
             if segment.label == label:
                 span = round(1000 * segment.start_s), round(1000 * segment.end_s)
                 kept += [(start, end, label) for start, end in _free(*span, kept) if end > start]
-    return Tier(name, tuple(Annotation(*entry) for entry in sorted(kept)), vocabulary=name)
+    annotations = tuple(Annotation(*entry) for entry in sorted(kept))
+    return Tier(name, annotations, participant=participant, vocabulary=name)
 
 
 def _free(start: int, end: int, taken: Sequence[tuple[int, int, str]]) -> list[tuple[int, int]]:
