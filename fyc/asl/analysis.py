@@ -1,6 +1,7 @@
-"""From a video to a table of measures: the signer is learned in a first reading, tracked and measured in a second.
+"""From a video to a table of measures: in a first reading the face is followed, in a second it is measured.
 
-Each reading holds one frame at a time. What grows with the length of the video is the table, 200 bytes a frame.
+In between the signer is learned, from faces all over the video. Each reading holds one frame at a time; landmarks wait
+in the track file. What grows with the length of the video is the table, 200 bytes a frame.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +16,20 @@ from numpy.typing import NDArray
 from fyc.asl.ensemble import Ensemble, TrackedFrame
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Array, Camera
+from fyc.asl.face.deformation import load_basis
 from fyc.asl.face.pose import Pose
+from fyc.asl.face.shape import ShapeFitter
 from fyc.asl.measures import MEASURES, Measures
-from fyc.asl.signer import VALUES, Signer, SignerSampler
+from fyc.asl.samples import FaceSample, Sampler
+from fyc.asl.signer import VALUES, Signer
+from fyc.asl.track_file import TrackFile, TrackRow
 from fyc.asl.tracker import finders, trackers
 from fyc.asl.video import Frame, VideoInfo, open_video
 from fyc.errors import NoFaceError
 from fyc.plugins import PluginHost
 
-#: Stage (`signer` or `track`), frames done, frames in all if known.
+#: Stage (`track` or `measure`), frames done, frames in all if known.
 Progress = Callable[[str, int, int | None], None]
-
-
-class FrameSink(Protocol):
-    """Takes what was found in each frame, as it is found."""
-
-    def add(self, tracked: TrackedFrame | None, pose: Pose | None) -> None:
-        """The next frame; None where there was no picture, or no face."""
-        ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +60,29 @@ class Analysis:
         return np.array([bool(name) for name in self.tracker], bool)
 
 
+@dataclass(frozen=True, repr=False)
+class Followed:
+    """What the first reading of a video of T frames found.
+
+    Attributes:
+        info: of the video.
+        time_s, confidence, tracker, reason, occluded: of the frames, as in `Analysis` and its measures.
+        samples: faces of the signer.
+        most_faces: the most faces that were seen at once.
+        problem: what is wrong with the file as a whole; empty for a sound one.
+    """
+
+    info: VideoInfo
+    time_s: Array
+    confidence: Array
+    tracker: tuple[str, ...]
+    reason: tuple[str, ...]
+    occluded: Array
+    samples: list[FaceSample]
+    most_faces: int
+    problem: str
+
+
 class Analyst:
     """Analyses videos.
 
@@ -77,94 +96,100 @@ class Analyst:
     def __init__(self, bundle: Bundle, host: PluginHost, *, face: int | None = None, seed: int = 0) -> None:
         self._bundle, self._face, self._seed = bundle, face, seed
         self._trackers, self._finders = trackers(host), finders(host)
+        self._fitter = ShapeFitter(bundle.mesh, load_basis())
 
-    def analyse(self, path: Path, sinks: tuple[FrameSink, ...] = (), progress: Progress | None = None) -> Analysis:
+    def analyse(
+        self,
+        path: Path,
+        track: TrackFile,
+        progress: Progress | None = None,
+        watch: Callable[[Frame], None] | None = None,
+    ) -> Analysis:
         """Analyse a video.
 
         Args:
             path: the video.
-            sinks: are told of every frame.
+            track: takes landmarks and poses.
             progress: is told how far it is.
+            watch: sees every frame, once.
 
         Raises:
             VideoError: if the video cannot be read.
             NoFaceError: FYC-V06 when there are fewer than three frames with a face in it.
+            OSError: if the track cannot be written.
         """
         tell = progress or _silent
-        signer, sampler = self._learn(path, tell)
+        followed = self.follow(path, track, tell)
+        if len(followed.samples) < 3:
+            raise _no_face(path, len(followed.samples), self._face, followed.most_faces)
+        return self.measure(followed, Signer(self._fitter, followed.samples), track, tell, watch)
+
+    def follow(self, path: Path, track: TrackFile, progress: Progress) -> Followed:
+        """The first reading: follow the face."""
         ensemble = Ensemble(self._bundle, self._trackers, self._finders, seed=self._seed, face=self._face)
-        rows = _Rows(signer, ensemble)
+        rows: list[tuple[float, float, str, str, float, int]] = []
         with open_video(path) as video:
+            sampler = Sampler(Camera.for_picture(video.info.width, video.info.height))
             for frame in video:
-                tracked, pose = rows.add(frame)
-                for sink in sinks:
-                    sink.add(tracked, pose)
-                tell("track", frame.index + 1, video.info.frames)
-            return rows.analysis(video.info, sampler.most_faces, video.problem)
+                tracked = None if frame.image is None else ensemble.step(frame.image, frame.time_s)
+                track.add(tracked)
+                if frame.image is not None and tracked is not None:
+                    sampler.add(frame.image, tracked)
+                rows.append(_row(frame, tracked))
+                progress("track", frame.index + 1, video.info.frames)
+            time_s, confidence, tracker, reason, occluded, faces = zip(*rows, strict=True)
+            return Followed(
+                video.info, np.array(time_s), np.array(confidence), tracker, reason, np.array(occluded),
+                sampler.samples, max(faces), video.problem,
+            )  # fmt: skip
 
-    def _learn(self, path: Path, tell: Progress) -> tuple[Signer, SignerSampler]:
-        sampler = SignerSampler(self._bundle, face=self._face)
-        with open_video(path) as video:
-            for frame in video:
-                if frame.image is not None:
-                    sampler.add(frame.image)
-                tell("signer", frame.index + 1, video.info.frames)
-            camera = Camera.for_picture(video.info.width, video.info.height)
-        if len(sampler.samples) < 3:
-            raise _no_face(path, len(sampler.samples), self._face, sampler.most_faces)
-        return Signer(self._bundle, sampler.samples, camera), sampler
-
-
-class _Rows:
-    """Collects the table."""
-
-    def __init__(self, signer: Signer, ensemble: Ensemble) -> None:
-        self._signer, self._ensemble = signer, ensemble
-        self._times: list[float] = []
-        self._confidence: list[float] = []
-        self._table: list[Array] = []
-        self._tracker: list[str] = []
-        self._reason: list[str] = []
-        self._occluded: list[float] = []
-        self._pose: Pose | None = None
-
-    def add(self, frame: Frame) -> tuple[TrackedFrame | None, Pose | None]:
-        """Track and measure a frame."""
-        tracked = None if frame.image is None else self._ensemble.step(frame.image, frame.time_s)
-        row, self._pose = self._measure(frame, tracked)
-        lost = tracked is None or tracked.points is None
-        reasons = [frame.problem, "" if tracked is None else tracked.reason]
-        self._times.append(frame.time_s)
-        self._confidence.append(0.0 if tracked is None else tracked.confidence)
-        self._table.append(row)
-        self._tracker.append("" if tracked is None or lost else tracked.tracker)
-        self._reason.append("; ".join(reason for reason in reasons if reason))
-        self._occluded.append(np.nan if tracked is None or lost else float(tracked.occluded.mean()))
-        return tracked, self._pose
-
-    def _measure(self, frame: Frame, tracked: TrackedFrame | None) -> tuple[Array, Pose | None]:
-        """A row of the table, and the pose by the shape of this signer."""
-        row = np.full(len(MEASURES), np.nan)
-        if frame.image is None or tracked is None or tracked.points is None:
-            return row, None
-        known = tracked.points.copy()
-        known[tracked.occluded] = np.nan
-        try:
-            pose = self._signer.pose(known, tracked.depths, None if tracked.redetected else self._pose)
-        except (ValueError, np.linalg.LinAlgError):
-            return row, None
-        measured = self._signer.measure(frame.image, known, pose)
-        row[:3], row[3:6] = pose.angles, pose.translation
-        row[-len(VALUES) :] = measured.values
-        return row, pose
-
-    def analysis(self, info: VideoInfo, most_faces: int, problem: str) -> Analysis:
-        """All of it."""
-        measures = Measures.from_table(np.array(self._times), np.array(self._confidence), np.array(self._table))
+    def measure(
+        self,
+        followed: Followed,
+        signer: Signer,
+        track: TrackFile,
+        progress: Progress,
+        watch: Callable[[Frame], None] | None = None,
+    ) -> Analysis:
+        """The second reading: measure the signer."""
+        info, frames = followed.info, len(followed.time_s)
+        camera = Camera.for_picture(info.width, info.height)
+        table = np.full((frames, len(MEASURES)), np.nan)
+        pose: Pose | None = None
+        with open_video(info.path) as video:
+            for number, (frame, row) in enumerate(zip(video, track.rows(), strict=False)):
+                if row is None or frame.image is None:
+                    pose = None
+                else:
+                    start = None if followed.tracker[number] == "search" else pose
+                    pose = _pose(signer, row, camera, start)
+                if frame.image is not None and row is not None and pose is not None:
+                    table[number, :3], table[number, 3:6] = pose.angles, pose.translation
+                    table[number, -len(VALUES) :] = signer.measure(frame.image, row.points, pose, camera).values
+                track.add_pose(pose)
+                if watch is not None:
+                    watch(frame)
+                progress("measure", number + 1, frames)
+        measures = Measures.from_table(followed.time_s, followed.confidence, table)
         return Analysis(
-            info, measures, tuple(self._tracker), tuple(self._reason), np.array(self._occluded),
-            most_faces, problem,
-        )  # fmt: skip
+            info, measures, followed.tracker, followed.reason, followed.occluded, followed.most_faces, followed.problem
+        )
+
+
+def _row(frame: Frame, tracked: TrackedFrame | None) -> tuple[float, float, str, str, float, int]:
+    """Time, confidence, tracker, reason, occlusion and number of faces of a frame."""
+    if tracked is None:
+        return frame.time_s, 0.0, "", frame.problem, np.nan, 0
+    reason = "; ".join(part for part in (frame.problem, tracked.reason) if part)
+    occluded = np.nan if tracked.points is None else float(tracked.occluded.mean())
+    return frame.time_s, tracked.confidence, tracked.tracker, reason, occluded, tracked.faces
+
+
+def _pose(signer: Signer, row: TrackRow, camera: Camera, start: Pose | None) -> Pose | None:
+    try:
+        return signer.pose(row.points, row.depths, camera, start)
+    except (ValueError, np.linalg.LinAlgError):
+        return None
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:

@@ -98,7 +98,7 @@ def run_video(
     except OSError as error:
         raise unwritable(results.eaf.parent, error) from error
     with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
-        analysis = analyst.analyse(video, (track,), progress)
+        analysis = analyst.analyse(video, track, progress)
     found = find(analysis, recognizer)
     write_csv(analysis, found.events, EVENT_LABELS, results.csv)
     if results.overlay is not None:

@@ -1,4 +1,4 @@
-"""One signer, learned from frames all over the video before it is measured: shape, look at rest, and baselines."""
+"""One signer, learned from faces all over the video before it is measured: shape, look at rest, and baselines."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fyc.asl.face.brows import BrowGauge
-from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Array, Camera
-from fyc.asl.face.deformation import load_basis
-from fyc.asl.face.detector import Face, FaceDetector, Image
+from fyc.asl.face.detector import Image
 from fyc.asl.face.frontal import FrontalView, FrontalWarp
-from fyc.asl.face.landmarks import LandmarkNet, Region
 from fyc.asl.face.litert import Floats
 from fyc.asl.face.mesh import POINTS
 from fyc.asl.face.pose import Pose, fit_pose, project_jacobian
 from fyc.asl.face.shape import Observation, ShapeFitter
 from fyc.asl.measures import MEASURES
 from fyc.asl.neutral import NeutralBaseline
+from fyc.asl.samples import FaceSample
 
-#: Frames that a signer is learned from: so many to twice as many, spread evenly.
-SAMPLES = 64
-#: Pixels of a side of the canonical view, and of the pictures of faces that are kept until the shape is known.
-VIEW, PATCH = 160, 256
+#: Pixels of a side of the canonical view.
+VIEW = 160
 #: Middles of upper and lower lids (left, right eye of the person) and of the inner lips.
 _LIDS = ((386, 374), (159, 145))
 _LIPS = (13, 14)
-_LEAST_PRESENCE = 0.5
 
 #: What is measured on the face itself: brows, eyes, mouth.
 VALUES = MEASURES[6:]
@@ -51,109 +46,53 @@ class FaceMeasures:
     view: FrontalView
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A face that was seen: landmarks in the picture, and a small picture of it with the map to it (2, 3)."""
-
-    points: Floats
-    depths: Floats
-    patch: Image
-    to_patch: Array
-
-
-class SignerSampler:
-    """Collects faces of one person, evenly over a video of unknown length, in little memory.
-
-    Args:
-        bundle: networks and mesh.
-        face: which face, counted from 0, from left to right, when there are several; None for the largest.
-    """
-
-    def __init__(self, bundle: Bundle, *, face: int | None = None) -> None:
-        self._detector, self._net = FaceDetector(bundle.detector), LandmarkNet(bundle.landmarks)
-        self._face = face
-        self._stride, self._frames = 1, 0
-        self._samples: list[tuple[int, _Sample]] = []
-        #: The most faces that were seen at once.
-        self.most_faces = 0
-
-    def add(self, image: Image) -> None:
-        """Look at the next frame, (H, W, 3) RGB; most are passed over."""
-        number, self._frames = self._frames, self._frames + 1
-        if number % self._stride:
-            return
-        faces = self._detector.find(image)
-        self.most_faces = max(self.most_faces, len(faces))
-        chosen = choose_face(faces, self._face)
-        if chosen is None:
-            return
-        placed = self._net.place(image, Region.around(chosen))
-        placed = self._net.place(image, Region.of_points(placed.points))
-        if placed.presence < _LEAST_PRESENCE:
-            return
-        region = Region.of_points(placed.points)
-        grey: Image = cv2.cvtColor(region.cut(image, PATCH), cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
-        points = placed.points[:POINTS]
-        sample = _Sample(points[:, :2].copy(), points[:, 2].copy(), grey, _to_patch(region))
-        self._samples.append((number, sample))
-        if len(self._samples) > 2 * SAMPLES:
-            self._stride *= 2
-            self._samples = [(n, sample) for n, sample in self._samples if n % self._stride == 0]
-
-    @property
-    def samples(self) -> list[_Sample]:
-        """What was collected."""
-        return [sample for _, sample in self._samples]
-
-
 class Signer:
     """A signer whose frames can be measured.
 
     Args:
-        bundle: networks and mesh.
+        fitter: how faces differ from the canonical one.
         samples: faces of this person, at least three.
-        camera: that took them.
 
     Raises:
         ValueError: with fewer samples.
     """
 
-    def __init__(self, bundle: Bundle, samples: list[_Sample], camera: Camera) -> None:
+    def __init__(self, fitter: ShapeFitter, samples: list[FaceSample]) -> None:
         if len(samples) < 3:
             raise ValueError(f"a signer is learned from three frames or more, not {len(samples)}")
-        prior = ShapeFitter(bundle.mesh, load_basis())
-        self.camera, self._weights = camera, prior.weights
-        self.shape = prior.fit([Observation(sample.points, sample.depths, camera) for sample in samples])
-        self._warp = FrontalWarp(bundle.mesh, VIEW)
-        poses = [self.pose(sample.points, sample.depths) for sample in samples]
+        self._weights = fitter.weights
+        self.shape = fitter.fit([Observation(sample.points, sample.camera, sample.pose) for sample in samples])
+        self._warp = FrontalWarp(fitter.mesh, VIEW)
+        poses = [self.pose(sample.points, sample.depths, sample.camera, sample.pose) for sample in samples]
         views = [self._sample_view(sample, pose) for sample, pose in zip(samples, poses, strict=True)]
         self.rest = _median_view(views)
-        self._gauge = BrowGauge(bundle.mesh, self.rest)
+        self._gauge = BrowGauge(fitter.mesh, self.rest)
         raw = np.array([
-            self._raw(sample.points, pose, view) for sample, pose, view in zip(samples, poses, views, strict=True)
+            self._raw(sample.points, pose, view, sample.camera)
+            for sample, pose, view in zip(samples, poses, views, strict=True)
         ])  # fmt: skip
         angles = np.array([pose.angles for pose in poses])
         self._baselines = [_baseline(column, angles) for column in raw.T]
 
-    def pose(self, points: Floats, depths: Floats | None, start: Pose | None = None) -> Pose:
+    def pose(self, points: Floats, depths: Floats | None, camera: Camera, start: Pose | None = None) -> Pose:
         """Pose of the head from landmarks (468, 2) in pixels and their depths.
 
         Raises:
             ValueError: if too few landmarks are known.
         """
-        return fit_pose(points, self.shape, self._weights, self.camera, start, depths)
+        return fit_pose(points, self.shape, self._weights, camera, start, depths)
 
-    def measure(self, image: Image, points: Floats, pose: Pose) -> FaceMeasures:
+    def measure(self, image: Image, points: Floats, pose: Pose, camera: Camera) -> FaceMeasures:
         """Measure a frame.
 
         Args:
             image: (H, W, 3) RGB.
             points: (468, 2), landmarks in pixels.
             pose: of the head, from `pose`.
+            camera: that took the frame.
         """
-        rigid = self.camera.project(pose.place(self.shape))
-        view = self._view(image, rigid)
-        raw, angles = self._raw(points, pose, view), pose.angles[None]
+        view = self._view(image, camera.project(pose.place(self.shape)))
+        raw, angles = self._raw(points, pose, view, camera), pose.angles[None]
         values = np.full(len(VALUES), np.nan)
         for number, (value, baseline) in enumerate(zip(raw, self._baselines, strict=True)):
             if baseline is not None:
@@ -172,22 +111,14 @@ class Signer:
         grey: Image = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
         return self._warp.warp(grey, rigid - (left, top))
 
-    def _sample_view(self, sample: _Sample, pose: Pose) -> FrontalView:
-        rigid = self.camera.project(pose.place(self.shape))
+    def _sample_view(self, sample: FaceSample, pose: Pose) -> FrontalView:
+        rigid = sample.camera.project(pose.place(self.shape))
         return self._warp.warp(sample.patch, rigid @ sample.to_patch[:, :2].T + sample.to_patch[:, 2])
 
-    def _raw(self, points: Floats, pose: Pose, view: FrontalView) -> Array:
+    def _raw(self, points: Floats, pose: Pose, view: FrontalView, camera: Camera) -> Array:
         """(7,), before the baselines are taken off: brows in cm above their median, lids and lips in cm apart."""
-        gaps = [_gap(points, pose, self.shape, self.camera, *pair) for pair in (*_LIDS, _LIPS)]
+        gaps = [_gap(points, pose, self.shape, camera, *pair) for pair in (*_LIDS, _LIPS)]
         return np.array([*self._gauge.measure(view), *gaps])
-
-
-def choose_face(faces: list[Face], number: int | None) -> Face | None:
-    """A face of several: the largest, or this one, counted from 0, from left to right; None if it is not there."""
-    if number is None:
-        return max(faces, key=lambda face: face.size, default=None)
-    in_order = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
-    return in_order[number] if 0 <= number < len(in_order) else None
 
 
 def _gap(points: Floats, pose: Pose, shape: Array, camera: Camera, upper: int, lower: int) -> float:
@@ -196,12 +127,6 @@ def _gap(points: Floats, pose: Pose, shape: Array, camera: Camera, upper: int, l
     up = (project_jacobian(middle, camera) @ pose.rotation)[0, :, 1]
     apart = points[upper].astype(np.float64) - points[lower]
     return float(up @ apart / (up @ up))
-
-
-def _to_patch(region: Region) -> Array:
-    """(2, 3), from pixels of the picture to those of a patch that was cut from it."""
-    inverse = np.linalg.inv(region.matrix[:, :2]) * PATCH
-    return np.column_stack([inverse, PATCH / 2 - inverse @ region.matrix[:, 2]])
 
 
 def _median_view(views: list[FrontalView]) -> NDArray[np.uint8]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fyc.asl.ensemble import TrackedFrame
+from fyc.asl.face.litert import Floats
 from fyc.asl.face.mesh import POINTS
 from fyc.asl.face.pose import Pose
 from fyc.asl.files import unwritable
@@ -20,36 +24,74 @@ from fyc.asl.files import unwritable
 #: Tensors of the file: shape of a frame and type. NaN stands for a face that is lost.
 COLUMNS: dict[str, tuple[tuple[int, ...], str]] = {
     "landmarks": ((POINTS, 2), "F32"),
+    "depths": ((POINTS,), "F32"),
     "occluded": ((POINTS,), "U8"),
     "rotation": ((3, 3), "F32"),
     "translation": ((3,), "F32"),
 }
+_POSE = ("rotation", "translation")
 _TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 _PART = 1 << 20
 
 
+@dataclass(frozen=True)
+class TrackRow:
+    """What was tracked in one frame.
+
+    Attributes:
+        points: (468, 2), landmarks in pixels, NaN where something covers them.
+        depths: (468,), of them; None where none are known.
+    """
+
+    points: Floats
+    depths: Floats | None
+
+
 class TrackFile:
-    """Takes frames; `write_track` makes the file of them."""
+    """Takes the frames of a video, first their landmarks, then their poses; `write_track` makes the file of them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._paths = {column: folder / f".{name}.{column}.part" for column in COLUMNS}
-        self._streams = {column: path.open("wb") for column, path in self._paths.items()}
+        self._streams = {column: path.open("w+b") for column, path in self._paths.items()}
         self._frames = 0
 
-    def add(self, tracked: TrackedFrame | None, pose: Pose | None) -> None:
-        """The next frame."""
-        lost = tracked is None or tracked.points is None
-        values = {
-            "landmarks": None if tracked is None else tracked.points,
-            "occluded": np.zeros(POINTS, bool) if tracked is None or lost else tracked.occluded,
-            "rotation": None if pose is None else pose.rotation,
-            "translation": None if pose is None else pose.translation,
-        }
-        for column, (shape, kind) in COLUMNS.items():
-            value = values[column]
+    def add(self, tracked: TrackedFrame | None) -> None:
+        """What was tracked in the next frame; None where there was no picture."""
+        self._frames += 1
+        if tracked is None or tracked.points is None:
+            self._write(landmarks=None, depths=None, occluded=np.zeros(POINTS, bool))
+        else:
+            self._write(landmarks=tracked.points, depths=tracked.depths, occluded=tracked.occluded)
+
+    def add_pose(self, pose: Pose | None) -> None:
+        """The pose of the next frame."""
+        self._write(
+            rotation=None if pose is None else pose.rotation, translation=None if pose is None else pose.translation
+        )
+
+    def rows(self) -> Iterator[TrackRow | None]:
+        """What was tracked, frame by frame; None where the face is lost."""
+        names = [name for name in COLUMNS if name not in _POSE]
+        for name in names:
+            self._streams[name].seek(0)
+        for _ in range(self._frames):
+            landmarks, depths, occluded = (self._read(name) for name in names)
+            if not np.isfinite(landmarks).all():
+                yield None
+                continue
+            landmarks[occluded.astype(bool)] = np.nan
+            yield TrackRow(landmarks, depths if np.isfinite(depths).all() else None)
+
+    def _write(self, **values: NDArray[Any] | None) -> None:
+        for column, value in values.items():
+            shape, kind = COLUMNS[column]
             row = np.full(shape, np.nan) if value is None else value
             self._streams[column].write(np.asarray(row).astype(_TYPES[kind]).tobytes())
-        self._frames += 1
+
+    def _read(self, column: str) -> NDArray[Any]:
+        shape, kind = COLUMNS[column]
+        row = np.frombuffer(self._streams[column].read(math.prod(shape) * _TYPES[kind].itemsize), _TYPES[kind])
+        return row.reshape(shape).copy()
 
     def _join(self, path: Path, metadata: Mapping[str, str]) -> None:
         header: dict[str, object] = {"__metadata__": dict(metadata)}
@@ -83,8 +125,9 @@ def write_track(path: Path, metadata: Mapping[str, str]) -> Iterator[TrackFile]:
     """Write a track; it appears at `path`, whole, when the `with` block ends without an error, and else not at all.
 
     Args:
-        path: a .safetensors file; tensors `landmarks` (T, 468, 2) in pixels, `occluded` (T, 468), `rotation` (T, 3, 3)
-            and `translation` (T, 3) in cm, as in `fyc.asl.face.camera`.
+        path: a .safetensors file; tensors `landmarks` (T, 468, 2) in pixels, `depths` (T, 468) at the same scale,
+            smaller nearer to the camera, `occluded` (T, 468), `rotation` (T, 3, 3) and `translation` (T, 3) in cm, as
+            in `fyc.asl.face.camera`.
         metadata: texts that the file carries.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fyc.asl.analysis import Progress
     from fyc.asl.run import Findings, Results
 
-_STAGES = {"signer": "learning the signer", "track": "tracking and measuring"}
+_STAGES = {"track": "following the face", "measure": "measuring"}
 
 
 def add_to(app: typer.Typer) -> None:

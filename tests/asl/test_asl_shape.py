@@ -28,7 +28,7 @@ def seen(shape: np.ndarray, angles: np.ndarray, *, jitter: float, seed: int) -> 
     clips = []
     for turn in angles:
         pixels = CAMERA.project(shape @ rotation_of(*turn).T + (rng.uniform(-4, 4), rng.uniform(-3, 3), -60))
-        clips.append(Observation(pixels + rng.normal(0, jitter, pixels.shape), None, CAMERA))
+        clips.append(Observation(pixels + rng.normal(0, jitter, pixels.shape), CAMERA))
     return clips
 
 
@@ -59,7 +59,7 @@ def test_the_canonical_face_stays(prior: ShapeFitter) -> None:
 
 
 def test_nothing_seen_is_the_canonical_face(prior: ShapeFitter) -> None:
-    blind = Observation(np.full((468, 2), np.nan), None, CAMERA)
+    blind = Observation(np.full((468, 2), np.nan), CAMERA)
     assert np.array_equal(prior.fit([]), prior.mesh.vertices)
     assert np.array_equal(prior.fit([blind, blind]), prior.mesh.vertices)
 
@@ -74,7 +74,7 @@ def test_frames_with_gaps_and_a_hand(prior: ShapeFitter) -> None:
         pixels = frame.pixels.copy()
         side = np.argsort(prior.mesh.vertices @ rng.normal(size=3))[: 468 // 4]
         pixels[side] = np.nan if rng.random() < 0.5 else pixels[side] + 30
-        dirty.append(Observation(pixels, None, CAMERA))
+        dirty.append(Observation(pixels, CAMERA))
     errors = [np.linalg.norm(prior.fit(frames) - shape, axis=1).mean() for frames in (clean, dirty)]
     assert errors[1] < 1.5 * errors[0]
 

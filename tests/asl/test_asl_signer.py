@@ -9,8 +9,13 @@ import pytest
 
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Camera
-from fyc.asl.face.detector import Face, Image
-from fyc.asl.signer import SAMPLES, VALUES, Signer, SignerSampler, choose_face
+from fyc.asl.face.deformation import load_basis
+from fyc.asl.face.detector import FaceDetector, Image
+from fyc.asl.face.landmarks import LandmarkNet, Region
+from fyc.asl.face.mesh import POINTS
+from fyc.asl.face.shape import ShapeFitter
+from fyc.asl.samples import FaceSample
+from fyc.asl.signer import VALUES, Signer
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import COLUMN, PARAMETERS, Script, Shot
 from fyc.asl.synthetic.script import Signer as Actor
@@ -29,7 +34,7 @@ class Filmed:
     angles: np.ndarray
     raised: np.ndarray
     closed: np.ndarray
-    sampler: SignerSampler
+    samples: list[FaceSample]
     signer: Signer
 
 
@@ -49,20 +54,31 @@ def filmed(face_bundle: Bundle, talking: object) -> Filmed:
     shots = (Shot(0, 50, (2, 1, -55), 3),)
     script = Script(name="measured", signer=Actor("fit", 4, 0, "A"), curves=curves, shots=shots)
     frames = [frame.image for frame in Studio(face_bundle).render(script)]
-    sampler = SignerSampler(face_bundle)
-    for frame in frames:
-        sampler.add(frame)
-    return Filmed(frames, angles, raised, closed, sampler, Signer(face_bundle, sampler.samples, CAMERA))
+    samples = sampled(frames, face_bundle)
+    signer = Signer(ShapeFitter(face_bundle.mesh, load_basis()), samples)
+    return Filmed(frames, angles, raised, closed, samples, signer)
+
+
+def sampled(frames: list[Image], bundle: Bundle) -> list[FaceSample]:
+    """Faces in single pictures."""
+    detector, net = FaceDetector(bundle.detector), LandmarkNet(bundle.landmarks)
+    samples = []
+    for image in frames:
+        (face,) = detector.find(image)
+        points = net.place(image, Region.around(face)).points
+        points = net.place(image, Region.of_points(points)).points[:POINTS]
+        samples.append(FaceSample.cut(image, points[:, :2], points[:, 2], CAMERA))
+    return samples
 
 
 @pytest.fixture(scope="module")
 def measured(filmed: Filmed) -> tuple[np.ndarray, np.ndarray]:
     """Angles and values of all frames."""
     angles, values = [], []
-    for image, sample in zip(filmed.frames, filmed.sampler.samples, strict=True):
-        pose = filmed.signer.pose(sample.points, sample.depths)
+    for image, sample in zip(filmed.frames, filmed.samples, strict=True):
+        pose = filmed.signer.pose(sample.points, sample.depths, CAMERA)
         angles.append(pose.angles)
-        values.append(filmed.signer.measure(image, sample.points, pose).values)
+        values.append(filmed.signer.measure(image, sample.points, pose, CAMERA).values)
     return np.array(angles), np.array(values)
 
 
@@ -85,42 +101,14 @@ def test_closed_eyes_are_less_open(filmed: Filmed, measured: tuple[np.ndarray, n
     assert eyes[filmed.closed].max() < 0.7 < np.quantile(eyes[~filmed.closed], 0.05)
 
 
-def test_a_long_video_is_sampled_evenly(filmed: Filmed, face_bundle: Bundle) -> None:
-    sampler = SignerSampler(face_bundle)
-    for _ in range(4):
-        for image in filmed.frames:
-            sampler.add(image)
-    numbers = [number for number, _ in sampler._samples]
-    assert SAMPLES <= len(numbers) <= 2 * SAMPLES
-    assert len(set(np.diff(numbers))) == 1
-    assert numbers[-1] > 4 * FRAMES - 10
-
-
 def test_a_face_out_of_the_picture_is_measured_as_nothing(filmed: Filmed) -> None:
     """Brows that cannot be seen are unknown; no error."""
-    sample = filmed.sampler.samples[0]
-    pose = filmed.signer.pose(sample.points - np.float32([3000, 0]), sample.depths)
-    values = filmed.signer.measure(filmed.frames[0], sample.points - np.float32([3000, 0]), pose).values
+    sample = filmed.samples[0]
+    pose = filmed.signer.pose(sample.points - np.float32([3000, 0]), sample.depths, CAMERA)
+    values = filmed.signer.measure(filmed.frames[0], sample.points - np.float32([3000, 0]), pose, CAMERA).values
     assert np.isnan(values[:4]).all()
 
 
 def test_two_frames_are_too_few(filmed: Filmed, face_bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="three frames or more, not 2"):
-        Signer(face_bundle, filmed.sampler.samples[:2], CAMERA)
-
-
-def test_which_of_several_faces() -> None:
-    def face(left: float, size: float) -> Face:
-        return Face(np.array([left, 0, left + size, size], np.float32), 0.9, np.zeros((6, 2), np.float32))
-
-    faces = [face(300, 50), face(0, 40), face(100, 90)]
-    assert choose_face(faces, None) is faces[2]
-    assert [choose_face(faces, number) for number in (0, 1, 2)] == [faces[1], faces[2], faces[0]]
-    assert choose_face(faces, 3) is None
-    assert choose_face([], None) is None
-
-
-def test_nobody_to_sample(face_bundle: Bundle) -> None:
-    sampler = SignerSampler(face_bundle)
-    sampler.add(np.zeros((240, 320, 3), np.uint8))
-    assert (sampler.samples, sampler.most_faces) == ([], 0)
+        Signer(ShapeFitter(face_bundle.mesh, load_basis()), filmed.samples[:2])

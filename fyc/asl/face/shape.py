@@ -32,13 +32,13 @@ class Observation:
 
     Attributes:
         pixels: (468, 2), NaN where unknown.
-        depths: (468,), as for `fit_pose`; None where there are none.
         camera: that took the frame.
+        pose: one that is close; None where none is known.
     """
 
     pixels: NDArray[np.floating]
-    depths: NDArray[np.floating] | None
     camera: Camera
+    pose: Pose | None = None
 
 
 class ShapeFitter:
@@ -70,7 +70,7 @@ class ShapeFitter:
             observations: frames of one person; those in which a pose cannot be found are left out.
         """
         shape = self.mesh.vertices
-        poses: list[Pose | None] = [None] * len(observations)
+        poses = [seen.pose for seen in observations]
         for _ in range(_ROUNDS):
             poses = [self._pose(seen, shape, before) for seen, before in zip(observations, poses, strict=True)]
             shape = self._shape(observations, poses, shape)

@@ -79,7 +79,7 @@ class Studio(Stage):
 
     def __init__(self, bundle: Bundle, *, offline: bool = False) -> None:
         super().__init__(bundle.mesh)
-        self._bundle, self._offline = bundle, offline
+        self.bundle, self._offline = bundle, offline
         self._sheets: dict[Source, Sheet] = {}
         self._layout = Layout(self.mesh, self.shell)
         count = POINTS + self.shell.vertices
@@ -109,7 +109,7 @@ class Studio(Stage):
 
     def _sheet(self, source: Source) -> Sheet:
         if source not in self._sheets:
-            self._sheets[source] = read_sheet(source, self._bundle, offline=self._offline)
+            self._sheets[source] = read_sheet(source, self.bundle, offline=self._offline)
         return self._sheets[source]
 
     def render(self, script: Script) -> Iterator[Frame]:

@@ -1,0 +1,86 @@
+"""Faces of one signer, kept from frames all over a video: what their shape and their rest are learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fyc.asl.ensemble import TrackedFrame
+from fyc.asl.face.camera import Array, Camera
+from fyc.asl.face.detector import Image
+from fyc.asl.face.landmarks import Region
+from fyc.asl.face.litert import Floats
+from fyc.asl.face.pose import Pose
+
+#: So many to twice as many are kept, spread evenly.
+SAMPLES = 48
+#: Pixels of a side of the small pictures.
+PATCH = 256
+#: Faces of less confidence, or with more of them covered, are not kept.
+_LEAST_CONFIDENCE, _MOST_OCCLUDED = 0.5, 0.25
+
+
+@dataclass(frozen=True)
+class FaceSample:
+    """A face that was seen.
+
+    Attributes:
+        points: (468, 2), landmarks in pixels, NaN where something covers them.
+        depths: (468,), of them, as a network gives them; None where there are none.
+        camera: that took the picture.
+        pose: one that is close; None where none is known.
+        patch: (PATCH, PATCH), grey, the part of the picture around the face, turned upright.
+        to_patch: (2, 3), from pixels of the picture to those of the patch.
+    """
+
+    points: Floats
+    depths: Floats | None
+    camera: Camera
+    pose: Pose | None
+    patch: Image
+    to_patch: Array
+
+    @classmethod
+    def cut(
+        cls, image: Image, points: Floats, depths: Floats | None, camera: Camera, pose: Pose | None = None
+    ) -> FaceSample:
+        """A sample from a picture (H, W, 3) RGB with landmarks (468, 2), all of them finite."""
+        region = Region.of_points(points)
+        grey: Image = cv2.cvtColor(region.cut(image, PATCH), cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+        inverse = np.linalg.inv(region.matrix[:, :2]) * PATCH
+        to_patch = np.column_stack([inverse, PATCH / 2 - inverse @ region.matrix[:, 2]])
+        return cls(points.copy(), depths, camera, pose, grey, to_patch)
+
+
+class Sampler:
+    """Keeps faces, evenly over a video of unknown length, in little memory.
+
+    Args:
+        camera: that took the video.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self._stride, self._frames = 1, 0
+        self._kept: list[tuple[int, FaceSample]] = []
+
+    def add(self, image: Image, tracked: TrackedFrame) -> None:
+        """The next frame; most are passed over."""
+        number, self._frames = self._frames, self._frames + 1
+        if number % self._stride or tracked.points is None or tracked.confidence < _LEAST_CONFIDENCE:
+            return
+        if tracked.occluded.mean() > _MOST_OCCLUDED:
+            return
+        sample = FaceSample.cut(image, tracked.points, tracked.depths, self._camera, tracked.pose)
+        sample.points[tracked.occluded] = np.nan
+        self._kept.append((number, sample))
+        if len(self._kept) > 2 * SAMPLES:
+            self._stride *= 2
+            self._kept = [(n, sample) for n, sample in self._kept if n % self._stride == 0]
+
+    @property
+    def samples(self) -> list[FaceSample]:
+        """What was kept, in the order of time."""
+        return [sample for _, sample in self._kept]
