@@ -54,17 +54,25 @@ def write_annotation(
         ElanError: if it cannot be written.
         ResourceError: FYC-S01 if the disk is full.
     """
-    tiers = [make_tier(name, events, entries) for name, entries in TIERS.items()]
     vocabularies = [Vocabulary(name, tuple(entries.items())) for name, entries in TIERS.items()]
     if labels:
-        tiers.insert(0, make_tier(MARKER_TIER, markers, labels))
         vocabularies.insert(0, Vocabulary(MARKER_TIER, tuple(labels.items())))
-    tiers.append(make_tier(TRACK_TIER, _doubtful(analysis), _TRACK))
     vocabularies.append(Vocabulary(TRACK_TIER, tuple(_TRACK.items())))
+    tiers = make_tiers(analysis, events, markers, labels)
     linked = write_curves(eaf, csv, COLUMNS.index("time_s"), _curves())
-    document = Document((Media(analysis.info.path),), tuple(tiers), tuple(vocabularies), linked)
+    document = Document((Media(analysis.info.path),), tiers, tuple(vocabularies), linked)
     write_eaf(document, eaf)
     return document
+
+
+def make_tiers(
+    analysis: Analysis, events: Sequence[Segment], markers: Sequence[Segment], labels: dict[str, str]
+) -> tuple[Tier, ...]:
+    """The tiers of a video: markers if any were looked for, events, and where the track is lost or unsure."""
+    tiers = [make_tier(name, events, entries) for name, entries in TIERS.items()]
+    if labels:
+        tiers.insert(0, make_tier(MARKER_TIER, markers, labels))
+    return *tiers, make_tier(TRACK_TIER, _doubtful(analysis), _TRACK)
 
 
 def make_tier(name: str, segments: Sequence[Segment], entries: dict[str, str], participant: str = "") -> Tier:

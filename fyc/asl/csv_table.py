@@ -44,7 +44,7 @@ def write_csv(analysis: Analysis, events: Sequence[Segment], labels: Sequence[st
     writer = csv.writer(text, lineterminator="\n")
     active = _active(analysis.measures.time_s, events, labels)
     writer.writerow([*COLUMNS, "tracker", "reason", *(label.replace("-", "_") for label in labels)])
-    columns = _columns(analysis)
+    columns = columns_of(analysis)
     for frame in range(len(analysis.measures)):
         cells = [_cell(columns[name][frame], decimals) for name, decimals in _DECIMALS.items()]
         flags = ["1" if row[frame] else "0" for row in active]
@@ -52,7 +52,8 @@ def write_csv(analysis: Analysis, events: Sequence[Segment], labels: Sequence[st
     write_whole(path, text.getvalue().encode("utf-8"))
 
 
-def _columns(analysis: Analysis) -> dict[str, np.ndarray]:
+def columns_of(analysis: Analysis) -> dict[str, np.ndarray]:
+    """The columns `COLUMNS`, each (T,); NaN where something is not known."""
     measures = analysis.measures
     inner_left, outer_left, inner_right, outer_right = measures.brows.T
     return {
