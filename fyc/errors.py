@@ -76,6 +76,8 @@ CODES: dict[str, str] = {
     "FYC-S01": "not enough free disk space",
     "FYC-S02": "not enough memory",
     "FYC-S03": "another run is using the output folder",
+    "FYC-S04": "a worker process died",
+    "FYC-S05": "the Ray cluster cannot be used",
     "FYC-L01": "the log cannot be read or is not a training log",
     "FYC-L02": "there is no such GPU type, or its file is wrong",
     "FYC-L03": "there is no such software stack",
@@ -115,6 +117,7 @@ CODES: dict[str, str] = {
     "FYC-E04": "the annotations cannot be held by an ELAN document",
     "FYC-E05": "the annotation file cannot be written",
     "FYC-E06": "there is nothing to compare",
+    "FYC-E07": "the ELAN document is there already, and was made otherwise",
     "FYC-I01": "interrupted",
 }
 

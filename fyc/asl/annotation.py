@@ -40,6 +40,7 @@ def write_annotation(
     labels: dict[str, str],
     eaf: Path,
     csv: Path,
+    properties: tuple[tuple[str, str], ...] = (),
 ) -> Document:
     """Write an ELAN document and what makes ELAN show the curves of a table below the video.
 
@@ -49,6 +50,7 @@ def write_annotation(
         labels: of markers, with what they mean; empty if none were looked for.
         eaf: the document.
         csv: the table that `fyc.asl.csv_table.write_csv` wrote.
+        properties: of the document.
 
     Raises:
         ElanError: if it cannot be written.
@@ -60,7 +62,7 @@ def write_annotation(
     vocabularies.append(Vocabulary(TRACK_TIER, tuple(_TRACK.items())))
     tiers = make_tiers(analysis, events, markers, labels)
     linked = write_curves(eaf, csv, COLUMNS.index("time_s"), _curves())
-    document = Document((Media(analysis.info.path),), tiers, tuple(vocabularies), linked)
+    document = Document((Media(analysis.info.path),), tiers, tuple(vocabularies), linked, properties)
     write_eaf(document, eaf)
     return document
 

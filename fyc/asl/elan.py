@@ -94,6 +94,7 @@ class Document:
         tiers: parents may stand before or after their children.
         vocabularies: those that tiers name.
         linked: secondary files.
+        properties: names and texts that ELAN keeps; its own count of annotations is none of them.
         problems: what was found wrong when it was read, one sentence each; it is not written.
     """
 
@@ -101,6 +102,7 @@ class Document:
     tiers: tuple[Tier, ...] = ()
     vocabularies: tuple[Vocabulary, ...] = ()
     linked: tuple[LinkedFile, ...] = ()
+    properties: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
 
     def tier(self, name: str) -> Tier:

@@ -83,8 +83,15 @@ def read_eaf(path: str | Path) -> Document:
         tiers=finished,
         vocabularies=tuple(_vocabulary(item) for item in root.iterfind("CONTROLLED_VOCABULARY")),
         linked=tuple(_linked(item, file) for item in root.iterfind("HEADER/LINKED_FILE_DESCRIPTOR")),
+        properties=properties(root),
         problems=(*times.problems, *(problem for tier in finished for problem in _overlap_problems(tier))),
     )
+
+
+def properties(root: Element) -> tuple[tuple[str, str], ...]:
+    """Names and texts of a document's properties, but for ELAN's own count of annotations."""
+    found = [(_attribute(item, "NAME"), item.text or "") for item in root.iterfind("HEADER/PROPERTY")]
+    return tuple((name, text) for name, text in found if name != "lastUsedAnnotationId")
 
 
 def _overlap_problems(tier: Tier) -> list[str]:

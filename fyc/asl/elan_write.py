@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from fyc.asl.elan import Annotation, Document, LinkedFile, Media, Tier, clock_text, overlaps
 from fyc.asl.files import write_whole
+from fyc.asl.seal import sealed
 from fyc.errors import ElanError
 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
@@ -42,7 +43,8 @@ def write_eaf(document: Document, path: str | Path) -> None:
     """Write an ELAN document; the file is there whole or not at all.
 
     Every tier is time-aligned; one with a parent lies within its annotations (stereotype Included_In). Labels that the
-    tier's vocabulary has refer to its entry. `document.problems` is not written.
+    tier's vocabulary has refer to its entry. `document.problems` is not written. An empty seal among the properties is
+    closed (see `fyc.asl.seal`).
 
     Raises:
         ElanError: FYC-E04 if ELAN could not hold the annotations (see docs/errors.md), FYC-E05 if the file cannot be
@@ -74,7 +76,7 @@ def write_eaf(document: Document, path: str | Path) -> None:
     for stereotype, text in _STEREOTYPES.items():
         SubElement(root, "CONSTRAINT", {"STEREOTYPE": stereotype, "DESCRIPTION": text})
     _add_vocabularies(root, document, entries)
-    write_whole(target, to_bytes(root))
+    write_whole(target, sealed(to_bytes(root)))
 
 
 def to_bytes(root: Element) -> bytes:
@@ -96,7 +98,8 @@ def _add_header(root: Element, document: Document, target: Path, total: int) -> 
         SubElement(header, "MEDIA_DESCRIPTOR", _descriptor(media, target, "MEDIA_URL", "RELATIVE_MEDIA_URL"))
     for linked in document.linked:
         SubElement(header, "LINKED_FILE_DESCRIPTOR", _descriptor(linked, target, "LINK_URL", "RELATIVE_LINK_URL"))
-    SubElement(header, "PROPERTY", {"NAME": "lastUsedAnnotationId"}).text = str(total)
+    for name, text in [("lastUsedAnnotationId", str(total)), *document.properties]:
+        SubElement(header, "PROPERTY", {"NAME": name}).text = text
 
 
 def _descriptor(file: Media | LinkedFile, target: Path, url: str, relative: str) -> dict[str, str]:
@@ -214,6 +217,7 @@ def _check_names(document: Document, target: Path) -> None:
     texts += [text for v in document.vocabularies for entry in v.labels for text in (v.name, *entry)]
     files: list[Media | LinkedFile] = [*document.media, *document.linked]
     texts += [text for file in files for text in (str(file.path), file.mime_type)]
+    texts += [text for entry in document.properties for text in entry]
     for text in texts:
         _check_text(text, str(target))
     for tier in document.tiers:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fyc.asl.analysis import Analysis, Analyst, Progress
-from fyc.asl.annotation import LEAST_CONFIDENCE, TIERS, write_annotation
+from fyc.asl.annotation import LEAST_CONFIDENCE, TIERS, make_tiers, write_annotation
+from fyc.asl.claim import keep_edited
 from fyc.asl.csv_table import write_csv
 from fyc.asl.events import detect
 from fyc.asl.features import extract
 from fyc.asl.files import unwritable
 from fyc.asl.overlay import write_overlay
 from fyc.asl.recognizer import Recognizer
+from fyc.asl.record import Record
 from fyc.asl.segments import Segment
 from fyc.asl.subtitles import write_webvtt
 from fyc.asl.track_file import write_track
@@ -77,8 +79,9 @@ def run_video(
     analyst: Analyst,
     recognizer: Recognizer | None = None,
     progress: Progress | None = None,
+    record: Record | None = None,
 ) -> Findings:
-    """Analyse a video and write its results.
+    """Analyse a video and write its results. A document that was edited is copied before it is written again.
 
     Args:
         video: the video.
@@ -86,6 +89,7 @@ def run_video(
         analyst: how it is analysed.
         recognizer: finds markers; without one none are looked for.
         progress: is told how far it is.
+        record: what the document says of how it was made.
 
     Raises:
         VideoError: if the video cannot be read, or the overlay cannot be written.
@@ -104,6 +108,9 @@ def run_video(
     if results.overlay is not None:
         write_overlay(analysis, results.track, [*found.markers, *found.events], results.overlay)
     labels = dict.fromkeys(found.marker_labels, "")
-    document = write_annotation(analysis, found.events, found.markers, labels, results.eaf, results.csv)
-    write_webvtt((tier for tier in document.tiers if tier.annotations), results.vtt)
+    tiers = make_tiers(analysis, found.events, found.markers, labels)
+    write_webvtt((tier for tier in tiers if tier.annotations), results.vtt)
+    keep_edited(results.eaf)
+    made = record.properties if record else ()
+    write_annotation(analysis, found.events, found.markers, labels, results.eaf, results.csv, made)
     return found

@@ -33,6 +33,9 @@ def run(
         bool, typer.Option("--overlay/--no-overlay", help="Write the video with what was found.")
     ] = True,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws between trackers.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write results again; an edited document is kept as .eaf.bak.")
+    ] = False,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -41,18 +44,20 @@ def run(
     Brow raises and lowerings, shakes, nods, tilts, turns, leans and blinks are found by thresholds, without training.
     Nothing leaves this machine. Frames in which the face is lost are rows of the table, too, and say why.
     """
-    from fyc.asl.analysis import Analyst
-    from fyc.asl.face.bundle import load_bundle
-    from fyc.asl.run import Results, run_video
+    from fyc.asl.corpus import Task
+    from fyc.asl.job import Settings, annotate, results_of
+    from fyc.asl.summary import summary
     from fyc.cli.runtime import print_json
-    from fyc.plugins import load_plugins
 
-    analyst = Analyst(load_bundle(offline=offline), load_plugins(), face=None if face is None else face - 1, seed=seed)
-    results = Results.in_folder(output, video.stem, overlay=overlay)
+    settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite)
+    task = Task(video, output, video.stem)
+    results = results_of(task, settings)
     with _progress() as progress:
-        found = run_video(video, results, analyst, progress=progress)
+        found = annotate(task, settings, progress)
     if json:
-        print_json(_document(found, results))
+        print_json({"video": str(video), "status": "skipped"} if found is None else summary(found, results))
+    elif found is None:
+        typer.echo(f"done before, with these settings: {results.eaf}; --overwrite makes it again")
     else:
         _show(found, results)
 
@@ -74,23 +79,6 @@ def _progress() -> Iterator[Progress]:
             bars.update(tasks[stage], completed=done)
 
         yield tell
-
-
-def _document(found: Findings, results: Results) -> dict[str, Any]:
-    analysis, measures = found.analysis, found.analysis.measures
-    return {
-        "video": str(analysis.info.path),
-        "frames": len(measures),
-        "lost_frames": int((~analysis.seen).sum()),
-        "mean_confidence": round(float(measures.confidence.mean()), 4),
-        "most_faces": analysis.most_faces,
-        "problem": analysis.problem,
-        "events": [
-            {"label": event.label, "start_s": round(event.start_s, 4), "end_s": round(event.end_s, 4)}
-            for event in found.events
-        ],
-        "files": {name: str(path) for name, path in vars(results).items() if path is not None},
-    }
 
 
 def _show(found: Findings, results: Results) -> None:
