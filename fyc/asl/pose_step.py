@@ -1,4 +1,4 @@
-"""A pose from the pose of the frame before, in a few robust steps: what `fit_pose` finds, at a sixth of its time.
+"""A pose from the pose of the frame before, in a few robust steps: what `fit_pose` finds, at a third of its time.
 
 The estimate is that of `fyc.asl.face.pose`: landmarks that fit badly lose their weight (Geman and McClure).
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fyc.asl.face.camera import Array, Camera
-from fyc.asl.face.pose import Pose
+from fyc.asl.face.pose import Pose, linearised
 
 _STEPS, _ENOUGH = 6, 1e-4
 #: As in `fyc.asl.face.pose`: residuals of this part of the face's size are always trusted.
@@ -41,7 +41,7 @@ def refine_pose(pixels: NDArray[np.floating], shape: Array, weights: Array, came
     rotation, translation = start.rotation, start.translation
     for _ in range(_STEPS):
         turned = x @ rotation.T
-        residual, jacobian = _linearised(turned, translation, y, camera)
+        residual, jacobian = linearised(turned, translation, y, camera)
         distances = np.sqrt((residual * residual).sum(axis=1))
         middle = float(np.median(distances))
         scale = max(2.5 * middle, _LEAST_SCALE * size)
@@ -62,19 +62,3 @@ def moved_pose(pose: Pose, change: Array) -> Pose:
     return replace(
         pose, rotation=cv2.Rodrigues(change[:3])[0] @ pose.rotation, translation=pose.translation + change[3:]
     )
-
-
-def _linearised(turned: Array, translation: Array, y: Array, camera: Camera) -> tuple[Array, Array]:
-    """(N, 2) residuals in pixels, and how they change with a small turn and shift (2 N, 6)."""
-    px, py, pz = (turned + translation).T
-    scale = -camera.focal / pz
-    u, v = px * scale, -py * scale
-    residual = np.stack([u + camera.x - y[:, 0], v + camera.y - y[:, 1]], axis=1)
-    ax, ay, az = turned.T
-    by_u, by_v = -u / pz, -v / pz
-    jacobian = np.zeros((len(y), 2, 6))
-    jacobian[:, 0, 0], jacobian[:, 0, 1], jacobian[:, 0, 2] = ay * by_u, az * scale - ax * by_u, -ay * scale
-    jacobian[:, 1, 0], jacobian[:, 1, 1], jacobian[:, 1, 2] = ay * by_v + az * scale, -ax * by_v, -ax * scale
-    jacobian[:, 0, 3], jacobian[:, 0, 5] = scale, by_u
-    jacobian[:, 1, 4], jacobian[:, 1, 5] = -scale, by_v
-    return residual, jacobian.reshape(-1, 6)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from fyc.asl.face.camera import Array, Camera, angles_of
 
 _STEPS = 15
+#: Steps that turn by less than this in radians, and shift by less in cm, are the last.
+_ENOUGH = 1e-4
 #: Guesses at a first pose, each from so many landmarks of one half of the face: one of them will meet no hand.
 _GUESSES, _EACH = 24, 12
 #: A residual of this part of the face's size in the picture halves a landmark's weight, roughly.
@@ -79,14 +81,14 @@ def fit_pose(
     rotation, translation = _first_guess(y, x, w, camera) if start is None else (start.rotation, start.translation)
     for _ in range(_STEPS):
         turned = x @ rotation.T
-        residual = camera.project(turned + translation) - y
+        residual, jacobian = linearised(turned, translation, y, camera)
         distances = np.linalg.norm(residual, axis=1)
         scale = max(2.5 * _weighted_median(distances, w), _LEAST_SCALE * size)
-        trusted = w / (1 + (distances / scale) ** 2) ** 2
-        change = _newton_step(turned, translation, residual, trusted, camera)
-        rotation = _rotation_about(change[:3]) @ rotation
-        translation = translation + change[3:]
-        if np.abs(change).max() < 1e-5:
+        weighted = jacobian * np.repeat(w / (1 + (distances / scale) ** 2) ** 2, 2)[:, None]
+        step = np.linalg.solve(weighted.T @ jacobian + 1e-9 * np.eye(6), weighted.T @ residual.ravel())
+        rotation = _rotation_about(-step[:3]) @ rotation
+        translation = translation - step[3:]
+        if np.abs(step).max() < _ENOUGH:
             break
     trust = np.zeros(len(pixels))
     trust[known] = 1 / (1 + (distances / scale) ** 2) ** 2
@@ -126,18 +128,27 @@ def _affine_pose(y: Array, x: Array, w: Array, camera: Camera) -> tuple[Array, A
     return rotation, seen - rotation @ centre_x
 
 
-def _newton_step(turned: Array, translation: Array, residual: Array, weights: Array, camera: Camera) -> Array:
-    """(6,), rotation vector and shift of one Gauss-Newton step, slightly damped."""
-    by_point = project_jacobian(turned + translation, camera)
-    # d(omega x a) = -[a]x omega, of which row i is the cross product of the gradient with a
-    by_turn = np.cross(turned[:, None, :], by_point)
-    jacobian = np.concatenate([by_turn, by_point], axis=2)
-    weighted = jacobian * weights[:, None, None]
-    normal = np.einsum("nki,nkj->ij", weighted, jacobian)
-    gradient = np.einsum("nki,nk->i", weighted, residual)
-    normal[np.diag_indices(6)] *= 1 + 1e-9
-    step: Array = np.linalg.solve(normal + 1e-12 * np.eye(6), gradient)
-    return -step
+def linearised(turned: Array, translation: Array, y: Array, camera: Camera) -> tuple[Array, Array]:
+    """(N, 2) residuals in pixels, and how they change with a small turn and shift (2 N, 6).
+
+    Args:
+        turned: (N, 3), points of the face after the rotation.
+        translation: (3,), in cm.
+        y: (N, 2), landmarks in pixels.
+        camera: that took the picture.
+    """
+    px, py, pz = (turned + translation).T
+    scale = -camera.focal / pz
+    u, v = px * scale, -py * scale
+    residual = np.stack([u + camera.x - y[:, 0], v + camera.y - y[:, 1]], axis=1)
+    ax, ay, az = turned.T
+    by_u, by_v = -u / pz, -v / pz
+    jacobian = np.zeros((len(y), 2, 6))
+    jacobian[:, 0, 0], jacobian[:, 0, 1], jacobian[:, 0, 2] = ay * by_u, az * scale - ax * by_u, -ay * scale
+    jacobian[:, 1, 0], jacobian[:, 1, 1], jacobian[:, 1, 2] = ay * by_v + az * scale, -ax * by_v, -ax * scale
+    jacobian[:, 0, 3], jacobian[:, 0, 5] = scale, by_u
+    jacobian[:, 1, 4], jacobian[:, 1, 5] = -scale, by_v
+    return residual, jacobian.reshape(-1, 6)
 
 
 def rotation_from_depths(y: Array, depths: Array, x: Array, w: Array, camera: Camera) -> Array:
