@@ -118,6 +118,8 @@ CODES: dict[str, str] = {
     "FYC-E05": "the annotation file cannot be written",
     "FYC-E06": "there is nothing to compare",
     "FYC-E07": "the ELAN document is there already, and was made otherwise",
+    "FYC-E08": "the table of measures is damaged, or is not one",
+    "FYC-E09": "there is nothing to learn from",
     "FYC-I01": "interrupted",
 }
 

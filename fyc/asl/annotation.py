@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,19 +26,37 @@ TIERS: dict[str, dict[str, str]] = {
     "head lean": {"head-forward": "the head is moved forward"},
 }
 MARKER_TIER = "nonmanual markers"
+#: What vocabularies say of labels of synthetic clips.
+SYNTHETIC = "synthetic: scripted, nobody signs"
 #: Where the face is lost, or the track is not to be trusted.
 TRACK_TIER, LOST, UNSURE = "track", "lost", "unsure"
 _TRACK = {LOST: "no face was followed here", UNSURE: "the confidence of the track is below 0.5"}
 #: Frames with less confidence than this are not trusted.
 LEAST_CONFIDENCE = 0.5
+
 _RED, _GREEN, _BLUE, _GREY = (200, 40, 40), (30, 130, 60), (40, 70, 190), (120, 120, 120)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Tiers of a document, with the labels that stand in each and what they mean.
+
+    Attributes:
+        events: by tier. Within a tier, an earlier label hides a later one.
+        markers: empty if none were looked for.
+        marker_tier: the name of their tier.
+    """
+
+    events: Mapping[str, dict[str, str]] = field(default_factory=lambda: TIERS)
+    markers: dict[str, str] = field(default_factory=dict)
+    marker_tier: str = MARKER_TIER
 
 
 def write_annotation(
     analysis: Analysis,
     events: Sequence[Segment],
     markers: Sequence[Segment],
-    labels: dict[str, str],
+    scheme: Scheme,
     eaf: Path,
     csv: Path,
     properties: tuple[tuple[str, str], ...] = (),
@@ -47,7 +66,7 @@ def write_annotation(
     Args:
         analysis: of the video.
         events, markers: that were found in it.
-        labels: of markers, with what they mean; empty if none were looked for.
+        scheme: tiers and labels.
         eaf: the document.
         csv: the table that `fyc.asl.csv_table.write_csv` wrote.
         properties: of the document.
@@ -56,11 +75,11 @@ def write_annotation(
         ElanError: if it cannot be written.
         ResourceError: FYC-S01 if the disk is full.
     """
-    vocabularies = [Vocabulary(name, tuple(entries.items())) for name, entries in TIERS.items()]
-    if labels:
-        vocabularies.insert(0, Vocabulary(MARKER_TIER, tuple(labels.items())))
+    vocabularies = [Vocabulary(name, tuple(entries.items())) for name, entries in scheme.events.items()]
+    if scheme.markers:
+        vocabularies.insert(0, Vocabulary(scheme.marker_tier, tuple(scheme.markers.items())))
     vocabularies.append(Vocabulary(TRACK_TIER, tuple(_TRACK.items())))
-    tiers = make_tiers(analysis, events, markers, labels)
+    tiers = make_tiers(analysis, events, markers, scheme)
     linked = write_curves(eaf, csv, COLUMNS.index("time_s"), _curves())
     document = Document((Media(analysis.info.path),), tiers, tuple(vocabularies), linked, properties)
     write_eaf(document, eaf)
@@ -68,12 +87,12 @@ def write_annotation(
 
 
 def make_tiers(
-    analysis: Analysis, events: Sequence[Segment], markers: Sequence[Segment], labels: dict[str, str]
+    analysis: Analysis, events: Sequence[Segment], markers: Sequence[Segment], scheme: Scheme
 ) -> tuple[Tier, ...]:
     """The tiers of a video: markers if any were looked for, events, and where the track is lost or unsure."""
-    tiers = [make_tier(name, events, entries) for name, entries in TIERS.items()]
-    if labels:
-        tiers.insert(0, make_tier(MARKER_TIER, markers, labels))
+    tiers = [make_tier(name, events, entries) for name, entries in scheme.events.items()]
+    if scheme.markers:
+        tiers.insert(0, make_tier(scheme.marker_tier, markers, scheme.markers))
     return *tiers, make_tier(TRACK_TIER, _doubtful(analysis), _TRACK)
 
 

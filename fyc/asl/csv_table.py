@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,14 @@ _DECIMALS = {
 COLUMNS = tuple(_DECIMALS)
 
 
-def write_csv(analysis: Analysis, events: Sequence[Segment], labels: Sequence[str], path: Path) -> None:
+def write_csv(
+    analysis: Analysis,
+    events: Sequence[Segment],
+    labels: Sequence[str],
+    path: Path,
+    markers: Sequence[Segment] = (),
+    marker_labels: Sequence[str] = (),
+) -> None:
     """Write the table.
 
     Args:
@@ -35,6 +43,8 @@ def write_csv(analysis: Analysis, events: Sequence[Segment], labels: Sequence[st
         labels: of events, at least one; each gets a column that is 1 while one is active, else 0. ELAN takes empty
             cells at the end of a line for zeros, and these are never empty.
         path: the file; it is written whole or not at all.
+        markers: that were found in it.
+        marker_labels: of markers; each gets a column, too.
 
     Raises:
         ElanError: FYC-E05 if it cannot be written.
@@ -42,8 +52,10 @@ def write_csv(analysis: Analysis, events: Sequence[Segment], labels: Sequence[st
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    active = _active(analysis.measures.time_s, events, labels)
-    writer.writerow([*COLUMNS, "tracker", "reason", *(label.replace("-", "_") for label in labels)])
+    times = analysis.measures.time_s
+    active = _active(times, events, labels) + _active(times, markers, marker_labels)
+    head = [*COLUMNS, "tracker", "reason"]
+    writer.writerow(head + _column_names([*labels, *marker_labels], head))
     columns = columns_of(analysis)
     for frame in range(len(analysis.measures)):
         cells = [_cell(columns[name][frame], decimals) for name, decimals in _DECIMALS.items()]
@@ -78,6 +90,18 @@ def columns_of(analysis: Analysis) -> dict[str, np.ndarray]:
 
 def _cell(value: float, decimals: int) -> str:
     return "" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _column_names(labels: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Names that no program takes for anything but names: letters, digits, `_`; numbered if two become the same."""
+    names: list[str] = []
+    for label in labels:
+        base = name = re.sub(r"\W+", "_", label).strip("_") or "label"
+        number = 2
+        while name in (*taken, *names):
+            name, number = f"{base}_{number}", number + 1
+        names.append(name)
+    return names
 
 
 def _active(times: np.ndarray, events: Sequence[Segment], labels: Sequence[str]) -> list[np.ndarray]:

@@ -11,19 +11,22 @@ texture. It does not see low-level geometry again: with it, markers were found l
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fyc.asl import events as rules
 from fyc.asl.context import FAR, NEAR, Pca, Standard, run_lengths, window_means
 from fyc.asl.crf import LinearChain, LinearCrf
 from fyc.asl.face.camera import Array
 from fyc.asl.features import FEATURES, Features, extract, from_grid, on_grid
+from fyc.asl.files import write_whole
 from fyc.asl.measures import Measures
 from fyc.asl.phases import PhasedSegment, phase_order, segments_of
 from fyc.errors import ModelError
@@ -58,11 +61,17 @@ class About:
         data: its name.
         synthetic: whether it is synthetic: then a recognizer says nothing about a language.
         videos: how many.
+        marker_tier: name of the tier that the markers were annotated in; empty if that is not known.
+        event_tiers: the tier of each kind of events, as far as that is known.
+        rules_instead: kinds of events that `fyc.asl.events` finds no worse than level 1 does.
     """
 
     data: str
     synthetic: bool
     videos: int
+    marker_tier: str = ""
+    event_tiers: Mapping[str, str] = field(default_factory=dict)
+    rules_instead: tuple[str, ...] = ()
 
 
 @dataclass
@@ -166,7 +175,12 @@ class Recognizer:
         return self.standard.apply(level_two_inputs(phases, self.level_one.chains is not None, texture))
 
     def save(self, path: Path) -> None:
-        """Write the recognizer as safetensors."""
+        """Write the recognizer as safetensors, whole or not at all; the same recognizer gives the same bytes.
+
+        Raises:
+            ElanError: FYC-E05 if it cannot be written.
+            ResourceError: FYC-S01 if the disk is full.
+        """
         one = self.level_one
         tensors = {"standard_one.mean": one.standard.mean, "standard_one.deviation": one.standard.deviation}
         tensors |= {"standard_two.mean": self.standard.mean, "standard_two.deviation": self.standard.deviation}
@@ -179,8 +193,11 @@ class Recognizer:
             "format": FORMAT, "data": self.about.data, "synthetic": json.dumps(self.about.synthetic),
             "videos": json.dumps(self.about.videos), "events": json.dumps(one.classes),
             "markers": json.dumps(self.markers), "features": json.dumps(one.used),
+            "marker_tier": self.about.marker_tier, "event_tiers": json.dumps(dict(self.about.event_tiers)),
+            "rules_instead": json.dumps(self.about.rules_instead),
         }  # fmt: skip
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, metadata)
+        content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
+        write_whole(path, _in_order(content))
 
 
 def load_recognizer(path: Path) -> Recognizer:
@@ -222,8 +239,19 @@ def _assembled(metadata: dict[str, str], tensors: dict[str, Array]) -> Recognize
     low = len(used) + (len(texture.components) if texture else 0)
     if len(standards[0].mean) != low or (level_two is not None and len(standards[1].mean) != len(level_two.weight)):
         raise ValueError("its standardisation does not fit its features")
-    about = About(metadata["data"], json.loads(metadata["synthetic"]), json.loads(metadata["videos"]))
+    about = About(
+        metadata["data"], json.loads(metadata["synthetic"]), json.loads(metadata["videos"]), metadata["marker_tier"],
+        dict(json.loads(metadata["event_tiers"])), tuple(json.loads(metadata["rules_instead"])),
+    )  # fmt: skip
     return Recognizer(about, EventLevel(classes, used, standards[0], texture, events), markers, standards[1], level_two)
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with sorted metadata: the library writes them in an order of chance."""
+    (length,) = struct.unpack("<Q", content[:8])
+    words = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
+    words += b" " * (-len(words) % 8)
+    return struct.pack("<Q", len(words)) + words + content[8 + length :]
 
 
 def new_chain(features: int, classes: int, side_by_side: int | None = None) -> LinearCrf:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fyc.asl.analysis import Analysis, Analyst, Progress
-from fyc.asl.annotation import LEAST_CONFIDENCE, TIERS, make_tiers, write_annotation
+from fyc.asl.annotation import LEAST_CONFIDENCE, MARKER_TIER, TIERS, TRACK_TIER, Scheme, make_tiers, write_annotation
 from fyc.asl.claim import keep_edited
 from fyc.asl.csv_table import write_csv
 from fyc.asl.events import detect
@@ -54,23 +54,66 @@ class Findings:
         analysis: what was measured.
         events: what the brows, the eyes and the head do, by label and time.
         markers: grammatical markers, by label and time.
-        marker_labels: classes of markers that were looked for; empty without a recognizer.
+        scheme: what was looked for; no markers without a recognizer.
     """
 
     analysis: Analysis
     events: list[Segment]
     markers: list[Segment]
-    marker_labels: tuple[str, ...]
+    scheme: Scheme
 
 
 def find(analysis: Analysis, recognizer: Recognizer | None = None) -> Findings:
-    """Events by their rules, and markers by a recognizer if there is one, where the track can be trusted."""
+    """Events by their rules, and markers by a recognizer if there is one, where the track can be trusted.
+
+    Events that the recognizer finds better than the rules, or that have none, are those of the recognizer.
+    """
     measures = analysis.measures.without(analysis.measures.confidence < LEAST_CONFIDENCE)
     events = [event.plain for event in detect(extract(measures))]
     if recognizer is None:
-        return Findings(analysis, events, [], ())
-    markers = [marker.plain for marker in recognizer.recognise(measures).markers]
-    return Findings(analysis, events, markers, recognizer.markers)
+        return Findings(analysis, events, [], Scheme())
+    found = recognizer.recognise(measures)
+    learned = _learned(recognizer)
+    events = [event for event in events if event.label not in learned]
+    events += [event.plain for event in found.events if event.label in learned]
+    scheme = scheme_of(recognizer)
+    known = {label for entries in scheme.events.values() for label in entries}
+    events = sorted((e for e in events if e.label in known), key=lambda event: (event.label, event.start_s))
+    return Findings(analysis, events, [marker.plain for marker in found.markers], scheme)
+
+
+def scheme_of(recognizer: Recognizer) -> Scheme:
+    """Tiers of what a recognizer finds, named as those that it was trained on.
+
+    Events that have rules stay in their tiers. Others have the tier in which they were annotated; if that has the name
+    of one with rules, what the recognizer does not find is no longer in it.
+    """
+    about, learned = recognizer.about, _learned(recognizer)
+    source = f"learned from {about.data}" + (", which is synthetic: says nothing about a language" * about.synthetic)
+    own: dict[str, dict[str, str]] = {}
+    for label in sorted(learned - set(EVENT_LABELS)):
+        own.setdefault(about.event_tiers.get(label) or "events", {})[label] = source
+    tiers = {
+        name: {label: text for label, text in entries.items() if name not in own or label in learned}
+        for name, entries in TIERS.items()
+    }
+    for name, entries in own.items():
+        tiers[name] = tiers.get(name, {}) | entries
+    marker_tier = _free_name(about.marker_tier or MARKER_TIER, {TRACK_TIER})
+    taken = {TRACK_TIER, marker_tier}
+    named = {_free_name(name, taken): entries for name, entries in tiers.items()}
+    return Scheme(named, dict.fromkeys(recognizer.markers, source), marker_tier)
+
+
+def _learned(recognizer: Recognizer) -> set[str]:
+    """Kinds of events that are taken from a recognizer."""
+    return set(recognizer.level_one.classes) - set(recognizer.about.rules_instead)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += " (2)"
+    return name
 
 
 def run_video(
@@ -104,13 +147,14 @@ def run_video(
     with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
         analysis = analyst.analyse(video, track, progress)
     found = find(analysis, recognizer)
-    write_csv(analysis, found.events, EVENT_LABELS, results.csv)
+    scheme = found.scheme
+    columns = [label for entries in scheme.events.values() for label in entries]
+    write_csv(analysis, found.events, columns, results.csv, found.markers, tuple(scheme.markers))
     if results.overlay is not None:
         write_overlay(analysis, results.track, [*found.markers, *found.events], results.overlay)
-    labels = dict.fromkeys(found.marker_labels, "")
-    tiers = make_tiers(analysis, found.events, found.markers, labels)
+    tiers = make_tiers(analysis, found.events, found.markers, scheme)
     write_webvtt((tier for tier in tiers if tier.annotations), results.vtt)
     keep_edited(results.eaf)
     made = record.properties if record else ()
-    write_annotation(analysis, found.events, found.markers, labels, results.eaf, results.csv, made)
+    write_annotation(analysis, found.events, found.markers, scheme, results.eaf, results.csv, made)
     return found

@@ -10,7 +10,7 @@ import pympi
 import pytest
 
 from fyc.asl.analysis import Analysis
-from fyc.asl.annotation import MARKER_TIER, TIERS, TRACK_TIER, write_annotation
+from fyc.asl.annotation import MARKER_TIER, TIERS, TRACK_TIER, Scheme, write_annotation
 from fyc.asl.csv_table import COLUMNS, write_csv
 from fyc.asl.elan_read import read_eaf
 from fyc.asl.measures import MEASURES, Measures
@@ -63,7 +63,9 @@ def test_a_document_that_elan_readers_read(analysis: Analysis, tmp_path: Path) -
     markers = [Segment(0.1, 1.2, "topic")]
     write_csv(analysis, events, EVENTS, tmp_path / "a.csv")
     eaf = tmp_path / "a.eaf"
-    write_annotation(analysis, events, markers, {"topic": "what is talked about"}, eaf, tmp_path / "a.csv")
+    write_annotation(
+        analysis, events, markers, Scheme(markers={"topic": "what is talked about"}), eaf, tmp_path / "a.csv"
+    )
     read = pympi.Elan.Eaf(str(eaf))
     assert set(read.get_tier_names()) == {*TIERS, MARKER_TIER, TRACK_TIER}
     assert read.get_annotation_data_for_tier("brows") == [(200, 500, "brow-raise"), (500, 800, "brow-lower")]
@@ -81,7 +83,7 @@ def test_a_document_that_elan_readers_read(analysis: Analysis, tmp_path: Path) -
 
 def test_markers_have_a_tier_only_when_they_were_looked_for(analysis: Analysis, tmp_path: Path) -> None:
     write_csv(analysis, [], EVENTS, tmp_path / "a.csv")
-    document = write_annotation(analysis, [], [], {}, tmp_path / "a.eaf", tmp_path / "a.csv")
+    document = write_annotation(analysis, [], [], Scheme(), tmp_path / "a.eaf", tmp_path / "a.csv")
     assert MARKER_TIER not in [tier.name for tier in document.tiers]
 
 
@@ -90,7 +92,7 @@ def test_no_tier_overlaps(seed: int, analysis: Analysis, tmp_path: Path) -> None
     rng = np.random.default_rng(seed)
     events = [Segment(*sorted(rng.uniform(0, 2, 2)), str(rng.choice(EVENTS))) for _ in range(40)]
     write_csv(analysis, events, EVENTS, tmp_path / "a.csv")
-    document = write_annotation(analysis, events, [], {}, tmp_path / "a.eaf", tmp_path / "a.csv")
+    document = write_annotation(analysis, events, [], Scheme(), tmp_path / "a.eaf", tmp_path / "a.csv")
     for tier in document.tiers:
         ends = [0, *(annotation.end_ms for annotation in tier.annotations)]
         assert all(note.start_ms >= end for note, end in zip(tier.annotations, ends, strict=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fyc.asl.annotation import MARKER_TIER, TIERS, make_tier
+from fyc.asl.annotation import MARKER_TIER, SYNTHETIC, TIERS, make_tier
 from fyc.asl.elan import Document, Media, Vocabulary
 from fyc.asl.elan_write import write_eaf
 from fyc.asl.synthetic.contrasts import CONTRASTS
@@ -15,8 +15,6 @@ from fyc.asl.synthetic.projection import HEIGHT, WIDTH
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import MARKERS, Script
 from fyc.asl.video_writer import write_video
-
-_SYNTHETIC = "synthetic: scripted, nobody signs"
 
 
 def film(studio: Studio, script: Script, folder: Path) -> Path:
@@ -48,7 +46,7 @@ def film(studio: Studio, script: Script, folder: Path) -> Path:
 def truth(script: Script, video: Path) -> Document:
     """What is true in a clip, as a document."""
     who = signer_name(script)
-    entries = {MARKER_TIER: dict.fromkeys(MARKERS, _SYNTHETIC)} | TIERS
+    entries = {MARKER_TIER: dict.fromkeys(MARKERS, SYNTHETIC)} | TIERS
     segments = gold_segments(script, "marker") + gold_segments(script, "event")
     tiers = tuple(make_tier(name, segments, labels, who) for name, labels in entries.items())
     vocabularies = tuple(Vocabulary(name, tuple(labels.items())) for name, labels in entries.items())
