@@ -43,7 +43,7 @@ test: $(READY)
 
 test-all: $(READY)
 	@$(MAKE) --no-print-directory $(SERVERS) || echo "the servers of language models cannot be installed: their tests say so and are skipped"
-	@$(MAKE) --no-print-directory $(BACKENDS) || echo "the training frameworks cannot be installed: their tests say so and are skipped"
+	@$(MAKE) --no-print-directory $(BACKENDS) || echo "the training frameworks and Ray cannot be installed: their tests say so and are skipped"
 	$(BIN)/python -m pytest
 
 # llama-cpp-python is compiled here, without its parts for images.
@@ -54,7 +54,7 @@ $(SERVERS): $(READY)
 
 # DeepSpeed builds its kernels when they are first used, not here.
 $(BACKENDS): $(READY)
-	@echo "installing training frameworks that launch scripts are tested with: under a minute"
+	@echo "installing training frameworks that launch scripts are tested with, and Ray: under a minute"
 	DS_BUILD_OPS=0 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,backends]'
 	touch $@
 

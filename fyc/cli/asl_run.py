@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fyc.cli.asl_corpus import Engine, run_corpus, sigterm_as_interrupt
 from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    video: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEO...", help="Videos, or folders of them.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     face: Annotated[
         int | None, typer.Option("--face", min=1, help="Which of several faces, from the left; else the largest.")
@@ -36,13 +39,29 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write results again; an edited document is kept as .eaf.bak.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            show_default="as many as there are cores, and GiB of memory free",
+            help="Videos at a time, each in a process of its own; for several videos only.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Who runs several videos: this machine, or a Ray cluster.")
+    ] = "local",
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Annotate a video: an ELAN document with curves, a table of every frame, subtitles, an overlay video.
+    """Annotate videos: an ELAN document with curves, a table of every frame, subtitles, an overlay video for each.
 
     Brow raises and lowerings, shakes, nods, tilts, turns, leans and blinks are found by thresholds, without training.
     Nothing leaves this machine. Frames in which the face is lost are rows of the table, too, and say why.
+
+    In a folder all videos are found, through its whole depth, and the output has its tree. What is done is skipped, so
+    a run that was stopped goes on when it is repeated. Documents that are there are not written over without
+    `--overwrite`. A video that fails costs only itself.
     """
     from fyc.asl.corpus import Task
     from fyc.asl.job import Settings, annotate, results_of
@@ -50,16 +69,20 @@ def run(
     from fyc.cli.runtime import print_json
 
     settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite)
-    task = Task(video, output, video.stem)
-    results = results_of(task, settings)
-    with _progress() as progress:
-        found = annotate(task, settings, progress)
+    video = videos[0]
+    with sigterm_as_interrupt():
+        if len(videos) > 1 or video.is_dir():
+            return run_corpus(videos, output, settings, workers, engine, json=json)
+        results = results_of(task := Task(video, output, video.stem), settings)
+        with _progress() as progress:
+            found = annotate(task, settings, progress)
     if json:
         print_json({"video": str(video), "status": "skipped"} if found is None else summary(found, results))
     elif found is None:
         typer.echo(f"done before, with these settings: {results.eaf}; --overwrite makes it again")
     else:
         _show(found, results)
+    return None
 
 
 @contextmanager
