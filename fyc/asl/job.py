@@ -29,6 +29,7 @@ class Settings:
         overlay: whether an overlay video is written.
         offline: whether the network is forbidden.
         overwrite: whether documents that are there are written again.
+        report: whether a report page is written.
     """
 
     face: int | None = None
@@ -36,6 +37,7 @@ class Settings:
     overlay: bool = True
     offline: bool = False
     overwrite: bool = False
+    report: bool = True
 
     def __str__(self) -> str:
         """What results depend on, as documents record it."""
@@ -65,7 +67,7 @@ def results_of(task: Task, settings: Settings) -> Results:
     """The files of a video."""
     from fyc.asl.run import Results
 
-    return Results.in_folder(task.folder, task.name, overlay=settings.overlay)
+    return Results.in_folder(task.folder, task.name, overlay=settings.overlay, report=settings.report)
 
 
 def annotate(task: Task, settings: Settings, progress: Progress | None = None) -> Findings | None:

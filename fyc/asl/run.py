@@ -15,8 +15,10 @@ from fyc.asl.files import unwritable
 from fyc.asl.overlay import write_overlay
 from fyc.asl.recognizer import Recognizer
 from fyc.asl.record import Record
+from fyc.asl.report import Origin, write_report
 from fyc.asl.segments import Segment
 from fyc.asl.subtitles import write_webvtt
+from fyc.asl.thumbnails import Thumbnails
 from fyc.asl.track_file import write_track
 
 #: Events that are looked for, in the order of the columns of the table.
@@ -28,21 +30,23 @@ class Results:
     """Files of a video: they are written one by one, the document last.
 
     Attributes:
-        eaf, csv, vtt, overlay, track: the files; `overlay` is None if none was asked for.
+        eaf, csv, vtt, overlay, report, track: the files; `overlay` and `report` are None if none was asked for.
     """
 
     eaf: Path
     csv: Path
     vtt: Path
     overlay: Path | None
+    report: Path | None
     track: Path
 
     @classmethod
-    def in_folder(cls, folder: Path, name: str, *, overlay: bool = True) -> Results:
+    def in_folder(cls, folder: Path, name: str, *, overlay: bool = True, report: bool = True) -> Results:
         """The files of a video called `name`."""
         return cls(
             folder / f"{name}.eaf", folder / f"{name}.csv", folder / f"{name}.vtt",
-            folder / f"{name}.overlay.mp4" if overlay else None, folder / f"{name}.track.safetensors",
+            folder / f"{name}.overlay.mp4" if overlay else None, folder / f"{name}.report.html" if report else None,
+            folder / f"{name}.track.safetensors",
         )  # fmt: skip
 
 
@@ -144,8 +148,9 @@ def run_video(
         results.eaf.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(results.eaf.parent, error) from error
+    pictures = None if results.report is None else Thumbnails()
     with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
-        analysis = analyst.analyse(video, track, progress)
+        analysis = analyst.analyse(video, track, progress, None if pictures is None else pictures.add)
     found = find(analysis, recognizer)
     scheme = found.scheme
     columns = [label for entries in scheme.events.values() for label in entries]
@@ -154,6 +159,9 @@ def run_video(
         write_overlay(analysis, results.track, [*found.markers, *found.events], results.overlay)
     tiers = make_tiers(analysis, found.events, found.markers, scheme)
     write_webvtt((tier for tier in tiers if tier.annotations), results.vtt)
+    if results.report is not None and pictures is not None:
+        origin = Origin(record.settings if record else "", recognizer.about if recognizer else None, results.overlay)
+        write_report(analysis, tiers, pictures, origin, results.report)
     keep_edited(results.eaf)
     made = record.properties if record else ()
     write_annotation(analysis, found.events, found.markers, scheme, results.eaf, results.csv, made)

@@ -58,7 +58,7 @@ def out(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_files_and_nothing_else(out: Path, clip: Path) -> None:
-    endings = {".eaf", ".csv", ".vtt", ".pfsx", "_tsconf.xml", ".overlay.mp4", ".track.safetensors"}
+    endings = {".eaf", ".csv", ".vtt", ".pfsx", "_tsconf.xml", ".overlay.mp4", ".report.html", ".track.safetensors"}
     assert {path.name for path in out.iterdir()} == {f"{clip.stem}{ending}" for ending in endings} | {"summary.json"}
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["frames"] == FRAMES
