@@ -14,6 +14,7 @@ from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
     from fyc.asl.analysis import Progress
+    from fyc.asl.recognizer import About
     from fyc.asl.run import Findings, Results
 
 _STAGES = {"track": "following the face", "measure": "measuring"}
@@ -35,10 +36,17 @@ def run(
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Write the video with what was found.")
     ] = True,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page for a browser; it holds pictures of the signer.")
+    ] = True,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws between trackers.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write results again; an edited document is kept as .eaf.bak.")
     ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="What `fyc asl train` wrote: it finds grammatical markers.", show_default=False),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -57,6 +65,7 @@ def run(
     """Annotate videos: an ELAN document with curves, a table of every frame, subtitles, an overlay video for each.
 
     Brow raises and lowerings, shakes, nods, tilts, turns, leans and blinks are found by thresholds, without training.
+    Grammatical markers need a model that was trained on annotated videos: `fyc asl train` makes one of yours.
     Nothing leaves this machine. Frames in which the face is lost are rows of the table, too, and say why.
 
     In a folder all videos are found, through its whole depth, and the output has its tree. What is done is skipped, so
@@ -65,13 +74,17 @@ def run(
     """
     from fyc.asl.corpus import Task
     from fyc.asl.job import Settings, annotate, results_of
+    from fyc.asl.learning import model_file, open_model
     from fyc.asl.summary import summary
     from fyc.cli.runtime import print_json
 
-    settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite)
+    about = None if model is None else open_model(model).about
+    file = None if model is None else model_file(model)
+    settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite, report, file)
     video = videos[0]
     with sigterm_as_interrupt():
         if len(videos) > 1 or video.is_dir():
+            typer.echo(_about_markers(about), err=True)
             return run_corpus(videos, output, settings, workers, engine, json=json)
         results = results_of(task := Task(video, output, video.stem), settings)
         with _progress() as progress:
@@ -104,22 +117,30 @@ def _progress() -> Iterator[Progress]:
         yield tell
 
 
+def _about_markers(about: About | None) -> str:
+    if about is None:
+        return "markers (questions, negation, ...) were not looked for: they need --model, see `fyc asl train`"
+    synthetic = "; this data is synthetic: the markers say nothing about a language" if about.synthetic else ""
+    return f"markers as learned from {about.data}, {about.videos} videos{synthetic}"
+
+
 def _show(found: Findings, results: Results) -> None:
     from collections import Counter
 
     from fyc.ui.tables import show_table
 
-    analysis, events = found.analysis, found.events
+    analysis = found.analysis
     lost, frames = int((~analysis.seen).sum()), len(analysis.measures)
-    counts = Counter(event.label for event in events)
-    lengths = {label: sum(e.end_s - e.start_s for e in events if e.label == label) for label in counts}
-    show_table(
-        ("event", "times", "seconds"),
-        [(label, str(counts[label]), f"{lengths[label]:.1f}") for label in sorted(counts)],
-    )
+    rows = []
+    for kind, segments in (("event", found.events), ("marker", found.markers)):
+        for label, times in sorted(Counter(part.label for part in segments).items()):
+            seconds = sum(part.end_s - part.start_s for part in segments if part.label == label)
+            rows.append((kind, label, str(times), f"{seconds:.1f}"))
+    show_table(("kind", "label", "times", "seconds"), rows)
     typer.echo(f"{frames} frames; the face is lost in {lost} ({lost / frames:.1%})")
     if analysis.most_faces > 1:
         typer.echo(f"up to {analysis.most_faces} faces were seen; --face picks another one")
     if analysis.problem:
         typer.echo(f"the file is not sound: {analysis.problem}")
     typer.echo(f"open in ELAN: {results.eaf}")
+    typer.echo(_about_markers(found.about))
