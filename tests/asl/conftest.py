@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fyc.asl.face.bundle import Bundle, load_bundle
+from fyc.asl.video_writer import write_video
 from fyc.assets import fetch
 
 
@@ -46,3 +47,15 @@ def talking_frames(talking: Path) -> list[np.ndarray]:
     """The first ten frames of that clip, (288, 360, 3) RGB."""
     with av.open(str(talking)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 10)]
+
+
+@pytest.fixture(scope="session")
+def talking_clip(
+    talking_frames: list[np.ndarray], landmarker_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Those ten frames as a video."""
+    path = tmp_path_factory.mktemp("clip") / "talking 手.mp4"
+    with write_video(path, (360, 288), 24.0) as writer:
+        for frame in talking_frames:
+            writer.add(frame)
+    return path
