@@ -64,11 +64,13 @@ class Origin:
         settings: of the analysis, in words.
         about: what the recognizer of the markers was trained on; None if none were looked for.
         overlay: the overlay video, in the folder of the page; None if there is none.
+        learned: kinds of events that the recognizer finds; the others come from thresholds.
     """
 
     settings: str
     about: About | None
     overlay: Path | None
+    learned: tuple[str, ...] = ()
 
 
 def write_report(analysis: Analysis, tiers: Sequence[Tier], pictures: Thumbnails, origin: Origin, path: Path) -> None:
@@ -94,7 +96,7 @@ def write_report(analysis: Analysis, tiers: Sequence[Tier], pictures: Thumbnails
         "style": style,
         "script": script,
         "facts": _facts(analysis, origin.settings),
-        "markers": escape(_about_markers(origin.about)),
+        "labels": escape(_about_labels(origin)),
         "rows": _rows(tiers),
     }
     rest = sum(map(len, values.values())) + len(json.dumps(data))
@@ -211,12 +213,17 @@ def _facts(analysis: Analysis, settings: str) -> str:
     )
 
 
-def _about_markers(about: About | None) -> str:
+def _about_labels(origin: Origin) -> str:
+    """Where events and markers come from."""
+    about = origin.about
+    events = "Events (brow raises, shakes, nods, blinks and so on) come from thresholds, without training"
     if about is None:
-        return "Grammatical markers were not looked for: there was no model."
-    text = f"Grammatical markers come from a model that was trained on {about.data} ({about.videos} videos)."
+        return f"{events}. Grammatical markers were not looked for: there was no model."
+    if origin.learned:
+        events += f", except what the model finds: {', '.join(origin.learned)}"
+    text = f"{events}. Grammatical markers come from a model that was trained on {about.data} ({about.videos} videos)."
     if about.synthetic:
-        text += " These are synthetic: it says nothing about a language yet."
+        text += " These are synthetic: it says nothing about a language."
     return text
 
 

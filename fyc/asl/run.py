@@ -160,7 +160,8 @@ def run_video(
     tiers = make_tiers(analysis, found.events, found.markers, scheme)
     write_webvtt((tier for tier in tiers if tier.annotations), results.vtt)
     if results.report is not None and pictures is not None:
-        origin = Origin(record.settings if record else "", recognizer.about if recognizer else None, results.overlay)
+        about, learned = (recognizer.about, sorted(_learned(recognizer))) if recognizer else (None, [])
+        origin = Origin(record.settings if record else "", about, results.overlay, tuple(learned))
         write_report(analysis, tiers, pictures, origin, results.report)
     keep_edited(results.eaf)
     made = record.properties if record else ()
