@@ -28,6 +28,9 @@ from fyc.asl.video import Frame, VideoInfo, open_video
 from fyc.errors import NoFaceError
 from fyc.plugins import PluginHost
 
+#: Of `VALUES`: what is measured on landmarks; brows are not.
+_LANDMARKED = np.array([not name.startswith("brow") for name in VALUES])
+
 #: Stage (`track` or `measure`), frames done, frames in all if known.
 Progress = Callable[[str, int, int | None], None]
 
@@ -165,7 +168,8 @@ class Analyst:
                     pose = _pose(signer, row, camera, start)
                 if frame.image is not None and row is not None and pose is not None:
                     table[number, :3], table[number, 3:6] = pose.angles, pose.translation
-                    table[number, -len(VALUES) :] = signer.measure(frame.image, row.points, pose, camera).values
+                    values = signer.measure(frame.image, row.points, pose, camera).values
+                    table[number, -len(VALUES) :] = values if row.expressive else np.where(_LANDMARKED, np.nan, values)
                 track.add_pose(pose)
                 if watch is not None:
                     watch(frame)

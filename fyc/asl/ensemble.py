@@ -61,6 +61,7 @@ class TrackedFrame:
         confidence: 0 to 1, the probability that the mean error is at most 10 % of the distance of the outer eye
             corners; 0 when lost.
         occluded: (468,), which landmarks something covers, or where they do not fit a face.
+        expressive: whether the points follow lids, lips and brows.
         tracker: who spoke; `aligned` when the looks of the face moved the best reading, `held` when the last place is
             kept, `search` when the face was found here; empty when lost.
         box: (4,) left, top, right, bottom of the landmarks; None when lost.
@@ -76,6 +77,7 @@ class TrackedFrame:
     pose: Pose | None
     confidence: float
     occluded: Flags
+    expressive: bool
     tracker: str
     box: Floats | None
     redetected: bool
@@ -187,7 +189,7 @@ class Ensemble:
         evidence = self._evidence(chosen, opinions)
         self._judge.learn(chosen)
         self._last = chosen
-        return self._frame(chosen, evidence, time_s, chosen.name)
+        return self._frame(self._judge.expressed(chosen, sights), evidence, time_s, chosen.name)
 
     def _evidence(self, chosen: Opinion, opinions: list[Opinion]) -> Evidence:
         return self._judge.evidence(chosen, opinions, len(self._trackers), self._found, self._doubt)
@@ -197,7 +199,8 @@ class Ensemble:
     ) -> TrackedFrame:
         return TrackedFrame(
             time_s, opinion.points, opinion.depths, reason, opinion.pose, self._confidence.of(evidence),
-            opinion.occluded, tracker, box_of(opinion.points), tracker == "search", self._faces, evidence,
+            opinion.occluded, opinion.expressive, tracker, box_of(opinion.points), tracker == "search", self._faces,
+            evidence,
         )  # fmt: skip
 
     def _without_sight(self, grey: Image, time_s: float) -> TrackedFrame:
@@ -205,14 +208,18 @@ class Ensemble:
         if self._last is None or self._blind > _PATIENCE:
             return self._lost(time_s)
         held = self._judge.judge("held", grey, Reading(self._last.points, 1.0))
-        held = replace(held or self._last, points=self._last.points, pose=self._last.pose, depths=None)
+        held = replace(
+            held or self._last, points=self._last.points, pose=self._last.pose, depths=None, expressive=False
+        )
         self._doubt += 0.2 * (held.energy - self._doubt)
         frame = self._frame(held, self._evidence(held, []), time_s, "held", self._why)
         return replace(frame, confidence=min(frame.confidence, _UNSEEN))
 
     def _lost(self, time_s: float) -> TrackedFrame:
         nothing = np.zeros(POINTS, bool)
-        return TrackedFrame(time_s, None, None, self._why, None, 0.0, nothing, "", None, False, self._faces, None)
+        return TrackedFrame(
+            time_s, None, None, self._why, None, 0.0, nothing, False, "", None, False, self._faces, None
+        )
 
     def _find(self, image: Image, grey: Image) -> tuple[Opinion | None, str]:
         """A face in the whole picture that two agree on, and what to say about it."""

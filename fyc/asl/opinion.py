@@ -40,6 +40,8 @@ _WRONG = 0.1
 #: Distance between trackers when there is only one, in distances of the eyes.
 _ALONE = 0.3
 _EYE_CORNERS = (33, 263)
+#: Two agree on where the face is when, aligned, they are no further apart, in distances of the outer eye corners.
+_AGREED = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Opinion:
         steady: the tracker's own score as a part of its running mean, at most 2.
         energy: what all trackers are judged by; lower is better.
         known: 0 to 1, how well the looks of the face are known. One look at a dark, noisy face says little.
+        expressive: whether the points follow lids, lips and brows.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Opinion:
     steady: float
     energy: float
     known: float
+    expressive: bool
 
     @property
     def fits(self) -> bool:
@@ -102,8 +106,9 @@ class Judge:
 
     def __init__(self, mesh: FaceMesh) -> None:
         basis = load_basis()
+        self._rigidity = basis.rigidity()
         self.looks = AppearanceModel(mesh)
-        self.memory = ShapeMemory(mesh.vertices, basis.rigidity())
+        self.memory = ShapeMemory(mesh.vertices, self._rigidity)
         self.prior = ShapePrior(mesh, basis)
         self.camera = Camera.for_picture(1, 1)
 
@@ -148,8 +153,9 @@ class Judge:
         if match is not None:
             occluded |= self.looks.at_landmarks(match.covered)
         opinion = Opinion(
-            name, whole, reading.depths, pose, view, match, prior.energy, occluded, min(steady, 2.0), 0.0, self.known
-        )
+            name, whole, reading.depths, pose, view, match, prior.energy, occluded, min(steady, 2.0), 0.0, self.known,
+            reading.expressive,
+        )  # fmt: skip
         return replace(opinion, energy=_energy(opinion))
 
     def aligned(self, grey: Image, best: Opinion | None, last: Opinion) -> Opinion | None:
@@ -166,7 +172,26 @@ class Judge:
         found = align(self.looks, grey, best.points, shape, best.pose, self.camera, covered)
         if found is None:
             return None
-        return self.judge(ALIGNED, grey, Reading(found[0], 1.0, best.depths), last, best.steady)
+        return self.judge(ALIGNED, grey, Reading(found[0], 1.0, best.depths, best.expressive), last, best.steady)
+
+    def expressed(self, chosen: Opinion, others: Sequence[Opinion]) -> Opinion:
+        """What was chosen, with what lids, lips and brows do as another has it, if both agree on where the face is.
+
+        Args:
+            chosen: who speaks; it says where the face is.
+            others: all who see the face.
+        """
+        if chosen.expressive:
+            return chosen
+        for other in sorted(others, key=lambda opinion: opinion.energy):
+            if not other.expressive:
+                continue
+            moved = _onto(other.points, chosen.points, self._rigidity)
+            apart = np.linalg.norm(moved - chosen.points, axis=1)
+            eyes = float(np.linalg.norm(np.subtract(*chosen.points[list(_EYE_CORNERS)])))
+            if np.average(apart, weights=self._rigidity) < _AGREED * eyes:
+                return replace(chosen, points=moved, depths=other.depths, expressive=True)
+        return chosen
 
     def learn(self, opinion: Opinion) -> None:
         """Adapt looks and shape to a frame, where nothing covers the face."""
@@ -212,6 +237,16 @@ class Judge:
             turned=float(np.degrees(np.arccos(np.clip(chosen.pose.rotation[2, 2], -1, 1)))) / 90,
             doubt=min(doubt, 3.0),
         )
+
+
+def _onto(points: Floats, target: Floats, weights: NDArray[np.float64]) -> Floats:
+    """Points (N, 2) after the shift, turn and scaling that bring them nearest to a target (N, 2)."""
+    w = weights / weights.sum()
+    ours, theirs = (part @ (1, 1j) for part in (points.astype(np.float64), target.astype(np.float64)))
+    centred, middle = ours - w @ ours, w @ theirs
+    turn = (w * centred.conj()) @ (theirs - middle) / (w @ np.abs(centred) ** 2)
+    moved = turn * centred + middle
+    return np.stack([moved.real, moved.imag], axis=1).astype(np.float32)
 
 
 def _energy(opinion: Opinion) -> float:

@@ -71,7 +71,7 @@ class Sampler:
         number, self._frames = self._frames, self._frames + 1
         if number % self._stride or tracked.points is None or tracked.confidence < _LEAST_CONFIDENCE:
             return
-        if tracked.occluded.mean() > _MOST_OCCLUDED:
+        if not tracked.expressive or tracked.occluded.mean() > _MOST_OCCLUDED:
             return
         sample = FaceSample.cut(image, tracked.points, tracked.depths, self._camera, tracked.pose)
         sample.points[tracked.occluded] = np.nan

@@ -66,7 +66,7 @@ class FaceSearch:
         second = self._net.place(image, Region.of_points(first.points))
         if second.presence < _LEAST_PRESENCE:
             return None
-        return Reading(second.points[:POINTS, :2], second.presence, second.points[:POINTS, 2])
+        return Reading(second.points[:POINTS, :2], second.presence, second.points[:POINTS, 2], expressive=True)
 
     def seconded(self, image: Image, box: Floats, *, but: str = "") -> bool:
         """Whether a finder, other than the one named, sees a face where the box (left, top, right, bottom) is."""

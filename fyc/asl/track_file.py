@@ -26,6 +26,7 @@ COLUMNS: dict[str, tuple[tuple[int, ...], str]] = {
     "landmarks": ((POINTS, 2), "F32"),
     "depths": ((POINTS,), "F32"),
     "occluded": ((POINTS,), "U8"),
+    "expressive": ((), "U8"),
     "rotation": ((3, 3), "F32"),
     "translation": ((3,), "F32"),
 }
@@ -41,10 +42,12 @@ class TrackRow:
     Attributes:
         points: (468, 2), landmarks in pixels, NaN where something covers them.
         depths: (468,), of them; None where none are known.
+        expressive: whether the landmarks follow lids, lips and brows.
     """
 
     points: Floats
     depths: Floats | None
+    expressive: bool
 
 
 class TrackFile:
@@ -59,9 +62,10 @@ class TrackFile:
         """What was tracked in the next frame; None where there was no picture."""
         self._frames += 1
         if tracked is None or tracked.points is None:
-            self._write(landmarks=None, depths=None, occluded=np.zeros(POINTS, bool))
+            self._write(landmarks=None, depths=None, occluded=np.zeros(POINTS, bool), expressive=np.False_)
         else:
-            self._write(landmarks=tracked.points, depths=tracked.depths, occluded=tracked.occluded)
+            seen = np.bool_(tracked.expressive)
+            self._write(landmarks=tracked.points, depths=tracked.depths, occluded=tracked.occluded, expressive=seen)
 
     def add_pose(self, pose: Pose | None) -> None:
         """The pose of the next frame."""
@@ -75,14 +79,14 @@ class TrackFile:
         for name in names:
             self._streams[name].seek(0)
         for _ in range(self._frames):
-            landmarks, depths, occluded = (self._read(name) for name in names)
+            landmarks, depths, occluded, expressive = (self._read(name) for name in names)
             if not np.isfinite(landmarks).all():
                 yield None
                 continue
             landmarks[occluded.astype(bool)] = np.nan
-            yield TrackRow(landmarks, depths if np.isfinite(depths).all() else None)
+            yield TrackRow(landmarks, depths if np.isfinite(depths).all() else None, bool(expressive))
 
-    def _write(self, **values: NDArray[Any] | None) -> None:
+    def _write(self, **values: NDArray[Any] | np.bool_ | None) -> None:
         for column, value in values.items():
             shape, kind = COLUMNS[column]
             row = np.full(shape, np.nan) if value is None else value
@@ -126,8 +130,8 @@ def write_track(path: Path, metadata: Mapping[str, str]) -> Iterator[TrackFile]:
 
     Args:
         path: a .safetensors file; tensors `landmarks` (T, 468, 2) in pixels, `depths` (T, 468) at the same scale,
-            smaller nearer to the camera, `occluded` (T, 468), `rotation` (T, 3, 3) and `translation` (T, 3) in cm, as
-            in `fyc.asl.face.camera`.
+            smaller nearer to the camera, `occluded` (T, 468), `expressive` (T,), whether lids and lips are followed,
+            `rotation` (T, 3, 3) and `translation` (T, 3) in cm, as in `fyc.asl.face.camera`.
         metadata: texts that the file carries.
 
     Raises:

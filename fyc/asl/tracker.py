@@ -22,11 +22,13 @@ class Reading:
         points: (468, 2), vertices of the mesh in pixels; NaN where the tracker says nothing.
         score: 0 to 1, how sure the tracker is of itself; scores of different trackers do not compare.
         depths: (468,), in pixels, smaller nearer to the camera, from a tracker that sees depth.
+        expressive: whether the points follow lids, lips and brows; a template or a flow only follows the face.
     """
 
     points: Floats
     score: float
     depths: Floats | None = None
+    expressive: bool = False
 
 
 class Tracker(Protocol):

@@ -30,4 +30,4 @@ class NetworkTracker:
         found = self._net.place(image, Region.of_points(points))
         if found.presence < _LEAST_PRESENCE:
             return None
-        return Reading(found.points[:POINTS, :2], found.presence, found.points[:POINTS, 2])
+        return Reading(found.points[:POINTS, :2], found.presence, found.points[:POINTS, 2], expressive=True)

@@ -57,6 +57,25 @@ def followed(ensemble: Ensemble, frames: Iterator[Frame]) -> list[tuple[TrackedF
     return [(ensemble.step(frame.image, frame.truth.time_s), frame.truth) for frame in frames]
 
 
+def test_a_blink_is_seen_whoever_speaks(studio: Studio, make) -> None:  # type: ignore[no-untyped-def]
+    """A template or a flow cannot see lids close; what the network sees of them is kept."""
+    curves = np.zeros((60, len(COLUMN)))
+    closed = [18, 19, 20, 33, 34, 35, 48, 49, 50]
+    for name in COLUMN:
+        if name.startswith("lid"):
+            curves[closed, COLUMN[name]] = 1
+    results = followed(make(), studio.render(Script("blinks", Signer("fit", 2, 1, "A"), curves, (SHOT,))))
+    assert len({tracked.tracker for tracked, _ in results}) > 2
+    gaps = []
+    for tracked, _ in results:
+        assert tracked.points is not None
+        assert tracked.expressive
+        lids, corners = tracked.points[[159, 145]], tracked.points[[33, 133]]
+        gaps.append(np.linalg.norm(lids[0] - lids[1]) / np.linalg.norm(corners[0] - corners[1]))
+    open_eyes = np.delete(gaps, closed)
+    assert np.array(gaps)[closed].max() < 0.6 * open_eyes.min()
+
+
 def assert_never_confidently_wrong(results: list[tuple[TrackedFrame, FrameTruth]]) -> None:
     wrong = [truth.frame for frame, truth in results if frame.confidence >= 0.5 and error(frame, truth) > 0.12]
     assert wrong == []

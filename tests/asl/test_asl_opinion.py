@@ -138,3 +138,23 @@ def test_evidence_says_what_was_measured(judge: Judge, face_bundle: Bundle) -> N
     assert turned.turned == pytest.approx(0.5, abs=0.03)
     assert turned.hidden > evidence.hidden
     assert turned.speaking == turned.steady == 0
+
+
+def test_what_is_chosen_gets_the_expression_of_another_that_agrees(judge: Judge, face_bundle: Bundle) -> None:
+    """A template follows the face with open eyes; the network sees them closed, and the face two pixels away."""
+    still = points_of(face_bundle)
+    closed = still.copy()
+    closed[386] = closed[374]
+    chosen = opinion(judge, still)
+    seen = judge.judge("net", GREY, Reading(closed + np.float32(2), 1.0, np.ones(468, np.float32), expressive=True))
+    assert seen is not None
+    shown = judge.expressed(chosen, [chosen, seen])
+    assert shown.expressive
+    assert shown.name == "some"
+    assert np.linalg.norm(shown.points[386] - shown.points[374]) < 0.1
+    assert np.abs(shown.points - still).mean() < 0.5
+    bent = closed.copy()
+    bent[face_bundle.mesh.vertices[:, 0] > 0] += (0, 40)
+    astray = judge.judge("net", GREY, Reading(bent, 1.0, expressive=True))
+    assert astray is not None
+    assert judge.expressed(chosen, [chosen, astray]) is chosen

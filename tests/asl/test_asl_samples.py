@@ -25,7 +25,7 @@ def points(face_bundle: Bundle) -> np.ndarray:
 def tracked(points: np.ndarray | None, number: int = 0, *, confidence: float = 0.9, covered: int = 0) -> TrackedFrame:
     occluded = np.arange(POINTS) < covered
     depths = None if points is None else np.full(POINTS, number, np.float32)
-    return TrackedFrame(number, points, depths, "", None, confidence, occluded, "network", None, False, 1, None)
+    return TrackedFrame(number, points, depths, "", None, confidence, occluded, True, "network", None, False, 1, None)
 
 
 @pytest.mark.parametrize("frames", [10, 2 * SAMPLES, 2 * SAMPLES + 1, 1000])
