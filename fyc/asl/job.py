@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fyc.asl.claim import claim, is_done
-from fyc.asl.record import Record
+from fyc.asl.record import Record, fingerprint
 from fyc.errors import FycError, InternalError, resource_error
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Settings:
         offline: whether the network is forbidden.
         overwrite: whether documents that are there are written again.
         report: whether a report page is written.
+        model: file of the recognizer of markers; None for none.
     """
 
     face: int | None = None
@@ -38,10 +40,12 @@ class Settings:
     offline: bool = False
     overwrite: bool = False
     report: bool = True
+    model: Path | None = None
 
     def __str__(self) -> str:
         """What results depend on, as documents record it."""
-        return f"face {'largest' if self.face is None else self.face + 1}, seed {self.seed}"
+        model = "" if self.model is None else f", model {fingerprint(self.model)[:12]}"
+        return f"face {'largest' if self.face is None else self.face + 1}, seed {self.seed}{model}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def annotate(task: Task, settings: Settings, progress: Progress | None = None) -
     """
     from fyc.asl.analysis import Analyst
     from fyc.asl.face.bundle import load_bundle
+    from fyc.asl.learning import open_model
     from fyc.asl.run import run_video
     from fyc.plugins import load_plugins
 
@@ -90,7 +95,8 @@ def annotate(task: Task, settings: Settings, progress: Progress | None = None) -
         if not settings.overwrite and is_done(results, record):
             return None
         analyst = Analyst(load_bundle(offline=settings.offline), load_plugins(), face=settings.face, seed=settings.seed)
-        return run_video(task.video, results, analyst, progress=progress, record=record)
+        recognizer = None if settings.model is None else open_model(settings.model)
+        return run_video(task.video, results, analyst, recognizer, progress, record)
 
 
 def attempt(task: Task, settings: Settings, progress: Progress | None = None) -> Outcome:

@@ -13,7 +13,7 @@ from fyc.asl.events import detect
 from fyc.asl.features import extract
 from fyc.asl.files import unwritable
 from fyc.asl.overlay import write_overlay
-from fyc.asl.recognizer import Recognizer
+from fyc.asl.recognizer import About, Recognizer
 from fyc.asl.record import Record
 from fyc.asl.report import Origin, write_report
 from fyc.asl.segments import Segment
@@ -59,12 +59,14 @@ class Findings:
         events: what the brows, the eyes and the head do, by label and time.
         markers: grammatical markers, by label and time.
         scheme: what was looked for; no markers without a recognizer.
+        about: what the recognizer was trained on; None without one.
     """
 
     analysis: Analysis
     events: list[Segment]
     markers: list[Segment]
     scheme: Scheme
+    about: About | None
 
 
 def find(analysis: Analysis, recognizer: Recognizer | None = None) -> Findings:
@@ -75,7 +77,7 @@ def find(analysis: Analysis, recognizer: Recognizer | None = None) -> Findings:
     measures = analysis.measures.without(analysis.measures.confidence < LEAST_CONFIDENCE)
     events = [event.plain for event in detect(extract(measures))]
     if recognizer is None:
-        return Findings(analysis, events, [], Scheme())
+        return Findings(analysis, events, [], Scheme(), None)
     found = recognizer.recognise(measures)
     learned = _learned(recognizer)
     events = [event for event in events if event.label not in learned]
@@ -83,7 +85,8 @@ def find(analysis: Analysis, recognizer: Recognizer | None = None) -> Findings:
     scheme = scheme_of(recognizer)
     known = {label for entries in scheme.events.values() for label in entries}
     events = sorted((e for e in events if e.label in known), key=lambda event: (event.label, event.start_s))
-    return Findings(analysis, events, [marker.plain for marker in found.markers], scheme)
+    markers = [marker.plain for marker in found.markers]
+    return Findings(analysis, events, markers, scheme, recognizer.about)
 
 
 def scheme_of(recognizer: Recognizer) -> Scheme:

@@ -27,5 +27,10 @@ def summary(found: Findings, results: Results) -> dict[str, Any]:
             {"label": event.label, "start_s": round(event.start_s, 4), "end_s": round(event.end_s, 4)}
             for event in found.events
         ],
+        "markers": [
+            {"label": marker.label, "start_s": round(marker.start_s, 4), "end_s": round(marker.end_s, 4)}
+            for marker in found.markers
+        ],
+        "model": None if found.about is None else {"data": found.about.data, "synthetic": found.about.synthetic},
         "files": {name: str(path) for name, path in vars(results).items() if path is not None},
     }
