@@ -55,7 +55,7 @@ def pictures_of(frames: int, every: int = 1) -> Thumbnails:
 def page(path: Path, frames: int = 200, video: Path | None = None, tiers: Sequence[Tier] = TIERS) -> Analysis:
     """Write a page of a made-up video."""
     analysis = analysis_of(video or path.with_name("signing.mp4"), frames)
-    write_report(analysis, tiers, pictures_of(frames, 1 if frames < 1000 else 5), Origin("seed 0", None, None), path)
+    write_report(analysis, tiers, pictures_of(frames, 1 if frames < 10_000 else 40), Origin("seed 0", None, None), path)
     return analysis
 
 

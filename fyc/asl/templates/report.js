@@ -20,7 +20,7 @@
   const doubtful = data.tiers.filter((tier) => tier.track).flatMap((tier) => tier.spans);
   const labels = [...new Set(tiers.filter((tier) => !tier.track).flatMap((tier) => tier.spans.map((span) => span[2])))];
   const view = { ...whole };
-  let current = 0, hovered = null, playing = false, colours = {}, waiting = false;
+  let current = 0, hovered = null, playing = false, colours = {}, waiting = false, stale = true;
 
   // Numbers and times
 
@@ -57,7 +57,7 @@
   function loadedPicture(number) {
     if (!loaded.has(number)) {
       const image = new Image();
-      image.onload = draw;
+      image.onload = redraw;
       image.src = pictureUrl(number);
       loaded.set(number, image);
     }
@@ -94,6 +94,7 @@
     const span = Math.min(Math.max(to - from, Math.min(LEAST_SPAN, whole.to - whole.from)), whole.to - whole.from);
     view.from = Math.max(whole.from, Math.min(from, whole.to - span));
     view.to = view.from + span;
+    stale = true;
     show();
   }
   function zoom(factor, at) {
@@ -117,6 +118,7 @@
 
   // Drawing
 
+  const layer = document.createElement("canvas"); // all but the cursors, which move more often than the rest changes
   const plot = $("plot"), overview = $("overview"), gutter = $("gutter"), tip = $("tip");
   const height = AXIS + STRIP + TIER * tiers.length + PANEL * panels.length;
   function canvas(element, width, tall) {
@@ -152,19 +154,29 @@
   function draw() {
     if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; paint(); }); }
   }
+  function redraw() {
+    stale = true;
+    draw();
+  }
   function paint() {
-    const width = Math.max(60, plot.parentElement.clientWidth);
-    const pen = canvas(plot, width, height), scale = width / (view.to - view.from);
+    const width = Math.max(60, plot.parentElement.clientWidth), scale = width / (view.to - view.from);
     const x = (time) => (time - view.from) * scale;
+    if (stale) paintLayer(x, width);
+    stale = false;
+    const pen = canvas(plot, width, height);
+    pen.drawImage(layer, 0, 0, width, height);
+    drawCursor(pen, x(times[current]), colours.cursor, 1.5);
+    if (hovered !== null && hovered !== current) drawCursor(pen, x(times[hovered]), colours.faint, 1);
+    drawDots(pen, x, hovered === null ? current : hovered);
+    paintOverview();
+  }
+  function paintLayer(x, width) {
+    const pen = canvas(layer, width, height);
     drawAxis(pen, x, width);
     drawStrip(pen, x, width);
     let top = AXIS + STRIP;
     for (const tier of tiers) { drawTier(pen, tier, x, width, top); top += TIER; }
     for (const panel of panels) { drawPanel(pen, panel, x, width, top); top += PANEL; }
-    drawCursor(pen, x(times[current]), colours.cursor, 1.5);
-    if (hovered !== null && hovered !== current) drawCursor(pen, x(times[hovered]), colours.faint, 1);
-    drawDots(pen, x, hovered === null ? current : hovered);
-    paintOverview();
   }
   function drawAxis(pen, x, width) {
     const steps = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600];
@@ -342,7 +354,7 @@
         box.type = "checkbox";
         box.checked = true;
         box.dataset.curve = curve.name;
-        box.addEventListener("change", () => { curve.shown = box.checked; draw(); });
+        box.addEventListener("change", () => { curve.shown = box.checked; redraw(); });
         make(label, "span", "swatch");
         make(label, "span", "", curve.label);
         outputs.push([make(label, "output", ""), panel, curve]);
@@ -449,10 +461,10 @@
     if (button) seek(frameAt(Number(button.dataset.ms) / 1000 + 0.0005));
   });
 
-  function restyle() { readColours(); draw(); }
-  window.addEventListener("resize", draw);
+  function restyle() { readColours(); redraw(); }
+  window.addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
-  window.addEventListener("beforeprint", () => { document.documentElement.classList.add("print"); readColours(); paint(); });
+  window.addEventListener("beforeprint", () => { document.documentElement.classList.add("print"); readColours(); stale = true; paint(); });
   window.addEventListener("afterprint", () => { document.documentElement.classList.remove("print"); restyle(); });
 
   build();
