@@ -108,11 +108,11 @@ def _progress(videos: Sequence[AnnotatedVideo]) -> Iterator[Callable[[AnnotatedV
         def follow(video: AnnotatedVideo) -> Callable[[str, int, int | None], None]:
             number = waiting.index(video.path) + 1
             name = f"{video.source.path.name} ({number} of {len(waiting)})"
-            if not console.is_terminal:
-                _say(f"measuring {name}")
             tasks: dict[str, Any] = {}
 
             def tell(stage: str, done: int, total: int | None) -> None:
+                if not tasks and not console.is_terminal:
+                    _say(f"measuring {name}")
                 if stage not in tasks:
                     tasks[stage] = bars.add_task(f"{name}: {stage}", total=total)
                 bars.update(tasks[stage], completed=done)
