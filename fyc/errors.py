@@ -111,6 +111,7 @@ CODES: dict[str, str] = {
     "FYC-V04": "the video is too damaged: no frame of it can be decoded",
     "FYC-V05": "the video cannot be written",
     "FYC-V06": "no face is seen in the video",
+    "FYC-V07": "the video changed while it was read",
     "FYC-E01": "the ELAN document cannot be found or opened",
     "FYC-E02": "the file is damaged, or is no ELAN document",
     "FYC-E03": "the ELAN document is refused: it defines entities",

@@ -6,7 +6,7 @@ in the track file. What grows with the length of the video is the table, 200 byt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from fyc.asl.face.pose import Pose
 from fyc.asl.face.shape import ShapeFitter
 from fyc.asl.measures import MEASURES, Measures
 from fyc.asl.samples import FaceSample, Sampler
-from fyc.asl.signer import VALUES, Signer
+from fyc.asl.signer import VALUES, FaceMeasures, Signer
 from fyc.asl.track_file import TrackFile, TrackRow
 from fyc.asl.tracker import finders, trackers
 from fyc.asl.video import Frame, VideoInfo, open_video
-from fyc.errors import NoFaceError
+from fyc.errors import NoFaceError, VideoError
 from fyc.plugins import PluginHost
 
 #: Of `VALUES`: what is measured on landmarks; brows are not.
@@ -33,6 +33,8 @@ _LANDMARKED = np.array([not name.startswith("brow") for name in VALUES])
 
 #: Stage (`track` or `measure`), frames done, frames in all if known.
 Progress = Callable[[str, int, int | None], None]
+#: A frame, and what is measured in it; None where there is no face.
+Watch = Callable[[Frame, FaceMeasures | None], None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +108,7 @@ class Analyst:
         path: Path,
         track: TrackFile,
         progress: Progress | None = None,
-        watch: Callable[[Frame], None] | None = None,
+        watch: Watch | None = None,
     ) -> Analysis:
         """Analyse a video.
 
@@ -114,7 +116,7 @@ class Analyst:
             path: the video.
             track: takes landmarks and poses.
             progress: is told how far it is.
-            watch: sees every frame, once.
+            watch: sees every frame, once, with what is measured in it.
 
         Raises:
             VideoError: if the video cannot be read.
@@ -152,7 +154,7 @@ class Analyst:
         signer: Signer,
         track: TrackFile,
         progress: Progress,
-        watch: Callable[[Frame], None] | None = None,
+        watch: Watch | None = None,
     ) -> Analysis:
         """The second reading: measure the signer."""
         info, frames = followed.info, len(followed.time_s)
@@ -160,7 +162,8 @@ class Analyst:
         table = np.full((frames, len(MEASURES)), np.nan)
         pose: Pose | None = None
         with open_video(info.path) as video:
-            for number, (frame, row) in enumerate(zip(video, track.rows(), strict=False)):
+            for number, (frame, row) in enumerate(_together(video, track.rows(), info.path)):
+                measured = None
                 if row is None or frame.image is None:
                     pose = None
                 else:
@@ -168,16 +171,34 @@ class Analyst:
                     pose = _pose(signer, row, camera, start)
                 if frame.image is not None and row is not None and pose is not None:
                     table[number, :3], table[number, 3:6] = pose.angles, pose.translation
-                    values = signer.measure(frame.image, row.points, pose, camera).values
-                    table[number, -len(VALUES) :] = values if row.expressive else np.where(_LANDMARKED, np.nan, values)
+                    measured = signer.measure(frame.image, row.points, pose, camera)
+                    unseen = _LANDMARKED & (not row.expressive)
+                    table[number, -len(VALUES) :] = np.where(unseen, np.nan, measured.values)
                 track.add_pose(pose)
                 if watch is not None:
-                    watch(frame)
+                    watch(frame, measured)
                 progress("measure", number + 1, frames)
         measures = Measures.from_table(followed.time_s, followed.confidence, table)
         return Analysis(
             info, measures, followed.tracker, followed.reason, followed.occluded, followed.most_faces, followed.problem
         )
+
+
+def _together(
+    frames: Iterable[Frame], rows: Iterable[TrackRow | None], path: Path
+) -> Iterator[tuple[Frame, TrackRow | None]]:
+    """Frames of the second reading with what the first found in them.
+
+    Raises:
+        VideoError: FYC-V07 if there are more or fewer of them.
+    """
+    try:
+        yield from zip(frames, rows, strict=True)
+    except ValueError as error:
+        raise VideoError(
+            "FYC-V07", "the video changed while it was read", where=str(path),
+            why="its second reading has more or fewer frames", next="run it again when nothing writes the file any more",
+        ) from error  # fmt: skip
 
 
 def _row(frame: Frame, tracked: TrackedFrame | None) -> tuple[float, float, str, str, float, int]:

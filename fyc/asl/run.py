@@ -153,7 +153,9 @@ def run_video(
         raise unwritable(results.eaf.parent, error) from error
     pictures = None if results.report is None else Thumbnails()
     with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
-        analysis = analyst.analyse(video, track, progress, None if pictures is None else pictures.add)
+        analysis = analyst.analyse(
+            video, track, progress, None if pictures is None else lambda frame, _: pictures.add(frame)
+        )
     found = find(analysis, recognizer)
     scheme = found.scheme
     columns = [label for entries in scheme.events.values() for label in entries]
