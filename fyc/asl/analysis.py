@@ -96,10 +96,14 @@ class Analyst:
         host: where trackers and finders come from.
         face: which of several faces, counted from 0, from left to right; None for the largest.
         seed: of the draws between trackers.
+
+    Attributes:
+        mesh: whose vertices the landmarks are.
     """
 
     def __init__(self, bundle: Bundle, host: PluginHost, *, face: int | None = None, seed: int = 0) -> None:
         self._bundle, self._face, self._seed = bundle, face, seed
+        self.mesh = bundle.mesh
         self._trackers, self._finders = trackers(host), finders(host)
         self._fitter = ShapeFitter(bundle.mesh, load_basis())
 
@@ -197,7 +201,7 @@ def _together(
     except ValueError as error:
         raise VideoError(
             "FYC-V07", "the video changed while it was read", where=str(path),
-            why="its second reading has more or fewer frames", next="run it again when nothing writes the file any more",
+            why="its second reading has more or fewer frames", next="run it again when nothing writes the file",
         ) from error  # fmt: skip
 
 
