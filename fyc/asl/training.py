@@ -10,9 +10,9 @@ import numpy as np
 from fyc.asl.context import Pca, Standard, folds
 from fyc.asl.events import RULES
 from fyc.asl.face.camera import Array
-from fyc.asl.features import FEATURES, Features, extract, on_grid
+from fyc.asl.features import FEATURES, RATE, Features, extract, on_grid
 from fyc.asl.measures import Measures
-from fyc.asl.phases import PhasedSegment, tags_of
+from fyc.asl.phases import PhasedSegment, Tags, tags_of
 from fyc.asl.recognizer import (
     About,
     EventLevel,
@@ -31,6 +31,8 @@ TEXTURE = 24
 #: Events that accompany a marker, and how often level 2 is trained on a video in which one of them was missed.
 ACCOMPANYING = ("head-forward", "head-tilt", "head-turn", "head-nod")
 MISSED = 0.3
+#: Longer videos are learned from in pieces of this many seconds: a chain goes from moment to moment, many in a step.
+PIECE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def train(
     tags = [
         tags_of(example.markers, markers, one.time_s) for example, one in zip(examples, prepared.features, strict=True)
     ]
-    level_two.fit([standard.apply(row) for row in rows], tags + tags, settings.l2_markers, settings.iterations)
+    pieces = in_pieces([standard.apply(row) for row in rows], tags + tags)
+    level_two.fit(*pieces, settings.l2_markers, settings.iterations)
     return Recognizer(About(data, synthetic, len(examples)), level_one, markers, standard, level_two)
 
 
@@ -146,6 +149,30 @@ def with_events_missed(phases: list[Array], classes: tuple[str, ...]) -> list[Ar
     spared = np.array([label not in ACCOMPANYING for label in classes])
     kept = [spared | (chance.uniform(size=len(classes)) >= MISSED) for _ in phases]
     return [part * np.repeat(keep, part.shape[1] // len(classes)) for part, keep in zip(phases, kept, strict=True)]
+
+
+def in_pieces(rows: Sequence[Array], tags: Sequence[Tags]) -> tuple[list[Array], list[Tags]]:
+    """Videos cut into pieces, where nothing is annotated if that can be.
+
+    Args:
+        rows: for each video (G, D).
+        tags: for each video (G,), or (K, G).
+
+    Returns:
+        The same for each piece.
+    """
+    parts, labels = [], []
+    for row, tag in zip(rows, tags, strict=True):
+        free = (tag == 0).reshape(-1, len(row)).all(axis=0)
+        start, most = 0, round(PIECE_S * RATE)
+        while start < len(row):
+            end = min(start + most, len(row))
+            gaps = np.flatnonzero(free[start + most // 2 : end]) if end < len(row) else np.zeros(0, int)
+            end = start + most // 2 + int(gaps[-1]) if len(gaps) else end
+            parts.append(row[start:end])
+            labels.append(tag[..., start:end])
+            start = end
+    return parts, labels
 
 
 def _prepare(examples: Sequence[Example]) -> _Prepared:
@@ -181,7 +208,7 @@ def _with_chains(
         for number in chosen
     ]  # fmt: skip
     chains = new_chain(inputs[0].shape[1], 1, len(classes))
-    chains.fit(inputs, tags, settings.l2_events, settings.iterations)
+    chains.fit(*in_pieces(inputs, tags), settings.l2_events, settings.iterations)
     return EventLevel(classes, level.used, level.standard, level.texture, chains)
 
 

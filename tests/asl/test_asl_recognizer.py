@@ -20,7 +20,7 @@ from fyc.asl.features import FEATURES
 from fyc.asl.measures import Measures
 from fyc.asl.recognizer import Recognizer, load_recognizer
 from fyc.asl.segments import macro, match, score
-from fyc.asl.training import MISSED, Example, Settings, train, with_events_missed
+from fyc.asl.training import MISSED, Example, Settings, in_pieces, train, with_events_missed
 from fyc.errors import ModelError
 
 PHRASES = (("wh-question",), ("negation",), ("statement",), ("topic", "statement"))
@@ -263,3 +263,17 @@ def test_folds_keep_signers_together() -> None:
 
 def test_all_features_can_be_used() -> None:
     assert set(Settings().features) == set(FEATURES)
+
+
+@pytest.mark.parametrize("chains", [None, 2])
+def test_long_videos_are_cut_where_nothing_is_annotated(chains: int | None) -> None:
+    lengths = (2000, 900, 1)
+    rows = [np.arange(2.0 * length).reshape(length, 2) for length in lengths]
+    tags = [np.ones((chains or 1, length), np.int64) for length in lengths]
+    tags[0][:, 500:700] = 0
+    tags[0][:1, 1000:] = 0
+    shaped = tags if chains else [tag[0] for tag in tags]
+    parts, labels = in_pieces(rows, shaped)
+    assert [len(part) for part in parts] == ([699, 900, 401, 900, 1] if chains else [699, 899, 402, 900, 1])
+    assert np.array_equal(np.concatenate(parts), np.concatenate(rows))
+    assert np.array_equal(np.concatenate(labels, axis=-1), np.concatenate(shaped, axis=-1))
