@@ -161,7 +161,7 @@ def run_video(
     columns = [label for entries in scheme.events.values() for label in entries]
     write_csv(analysis, found.events, columns, results.csv, found.markers, tuple(scheme.markers))
     if results.overlay is not None:
-        write_overlay(analysis, results.track, [*found.markers, *found.events], results.overlay)
+        write_overlay(analysis, results.track, [*found.markers, *found.events], analyst.mesh, results.overlay)
     tiers = make_tiers(analysis, found.events, found.markers, scheme)
     write_webvtt((tier for tier in tiers if tier.annotations), results.vtt)
     if results.report is not None and pictures is not None:
