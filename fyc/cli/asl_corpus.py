@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +42,7 @@ def run_corpus(
             known = [outcome for outcome in (skipped(task, settings) for task in tasks) if outcome is not None]
             left = [task for task in tasks if task not in {outcome.task for outcome in known}]
             with closing(_outcomes(left, settings, workers, engine, tell)) as made:
-                for outcome in (*known, *made):
+                for outcome in chain(known, made):
                     outcomes[outcome.task] = outcome
                     finish(outcome)
     except KeyboardInterrupt:
