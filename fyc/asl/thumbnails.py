@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 
+from fyc.asl.face.detector import Image
 from fyc.asl.video import Frame
 
-#: Longer side in pixels, and quality, of the JPEG pictures.
+#: Longer side in pixels, about, and quality of the JPEG pictures.
 _SIDE, _QUALITY = 144, 60
 #: Seconds between two pictures at least, and bytes of all of them at most.
 LEAST_STEP, MOST_BYTES = 0.2, 3_000_000
@@ -35,10 +36,7 @@ class Thumbnails:
         slot = int(frame.time_s / self.step_s + 1e-6)
         if frame.image is None or slot in self._kept:
             return
-        height, width = frame.image.shape[:2]
-        scale = min(1.0, _SIDE / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.cvtColor(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+        small = cv2.cvtColor(_small(frame.image), cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
         self._kept[slot] = Thumbnail(frame.index, jpeg)
         self._bytes += len(jpeg)
@@ -59,3 +57,12 @@ class Thumbnails:
             kept.setdefault(slot // 2, picture)
         self._kept = kept
         self._bytes = sum(len(picture.jpeg) for picture in self._kept.values())
+
+
+def _small(image: Image) -> Image:
+    """A whole number of pixels becomes one: OpenCV does only that fast."""
+    height, width = image.shape[:2]
+    factor = max(1, round(max(height, width) / _SIDE))
+    size = max(1, width // factor), max(1, height // factor)
+    whole = image[: size[1] * factor, : size[0] * factor]
+    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

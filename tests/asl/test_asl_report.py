@@ -47,7 +47,7 @@ def test_pictures_are_of_the_frames_they_name(tmp_path: Path) -> None:
     for jpeg in pictures["jpegs"]:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
-        assert image.shape == (108, 144, 3)
+        assert image.shape == (120, 160, 3)
         brightness.append(image.mean())
     assert (np.diff(brightness) > 0).all()
 

@@ -166,7 +166,7 @@ def test_it_opens_without_an_error_and_asks_for_nothing(opened: Page) -> None:
     assert opened.requests() <= {opened.path.as_uri(), video}
     assert opened.run("return document.documentElement.scrollWidth <= window.innerWidth")
     assert "Small picture of frame 0" in opened.text("shown")
-    assert opened.run("return document.getElementById('picture').naturalHeight") == 108
+    assert opened.run("return document.getElementById('picture').naturalHeight") == 120
     assert min(opened.ink(f"--{name}") for name in ("left", "right", "third", "mouth", "m0")) > 100
 
 

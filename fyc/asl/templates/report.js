@@ -3,7 +3,7 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const GAP = -32768, AXIS = 24, STRIP = 58, TIER = 22, PANEL = 92, LEAST_SPAN = 0.2, MARK = 7;
+  const GAP = -32768, AXIS = 24, TIER = 22, PANEL = 92, LEAST_SPAN = 0.2, MARK = 7;
 
   function bytes(text) {
     return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
@@ -44,7 +44,7 @@
 
   // Pictures and videos
 
-  const pictures = data.pictures, loaded = new Map();
+  const pictures = data.pictures, loaded = new Map(), STRIP = pictures.frames.length ? 58 : 0;
   function pictureOf(frame) { // number of the last picture at or before a frame
     let low = 0, high = pictures.frames.length - 1;
     while (low < high) {
@@ -193,7 +193,7 @@
   }
   function drawStrip(pen, x, width) {
     line(pen, 0, AXIS + 0.5, width, AXIS + 0.5, colours.line);
-    if (!pictures.frames.length) return;
+    if (!STRIP) return;
     const first = loadedPicture(pictureOf(frameAt(view.from)));
     if (!first.naturalWidth) return;
     const tall = STRIP - 6, wide = (first.naturalWidth * tall) / first.naturalHeight;
@@ -342,7 +342,7 @@
       return element;
     };
     row("div", "name", AXIS, "min:s");
-    row("div", "name", STRIP, "pictures");
+    if (STRIP) row("div", "name", STRIP, "pictures");
     for (const tier of tiers) row("div", "name", TIER, tier.name).title = tier.name;
     for (const panel of panels) {
       const group = row("fieldset", "panel", PANEL);
