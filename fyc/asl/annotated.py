@@ -13,6 +13,7 @@ from fyc.asl.elan import Document, Tier
 from fyc.asl.elan_read import read_eaf
 from fyc.asl.features import RATE
 from fyc.asl.measures import Measures
+from fyc.asl.seal import is_unbroken
 from fyc.asl.sources import Source, check_video, find_source
 from fyc.errors import ElanError, FycError, UserError
 
@@ -86,6 +87,8 @@ def read_annotated(path: Path, wanted: Wanted, folder: Path | None = None) -> An
     if not source.is_table:
         check_video(source.path)
     notes: list[str] = []
+    if is_unbroken(path.read_bytes()):
+        notes.append("fyc wrote this document and nobody has edited it since: it teaches what fyc found")
     cleaned = [_cleaned(tier, source.origin_s, document, notes) for tier in (markers, *events)]
     return AnnotatedVideo(
         path, cleaned[0], tuple(cleaned[1:]), source, measures, _is_synthetic(document, markers), tuple(notes)
@@ -103,7 +106,8 @@ def read_all(
         skip: whether documents that cannot be used are left out, and their errors returned.
 
     Raises:
-        FycError: as `read_annotated`, if not `skip`, or if no document can be used; FYC-E01 if a folder has none.
+        FycError: as `read_annotated`, if not `skip`, or if no document can be used; FYC-E01 if a folder has none,
+            FYC-E09 if nothing is annotated.
         UserError: FYC-R09 if two documents have the name of one table in the folder.
     """
     files = [file for path in paths for file in (_documents(path) if path.is_dir() else [path])]
@@ -122,7 +126,23 @@ def read_all(
             errors.append(error)
     if errors and not (skip and videos):
         raise _together(errors, len(files))
+    check_marked(videos)
     return videos, list[FycError](errors)
+
+
+def check_marked(videos: Sequence[AnnotatedVideo]) -> None:
+    """Check that a marker is annotated anywhere.
+
+    Raises:
+        ElanError: FYC-E09 if none is.
+    """
+    if not any(video.markers.annotations for video in videos):
+        raise ElanError(
+            "FYC-E09", "nothing is annotated in the tiers of markers",
+            where=", ".join(str(video.path) for video in videos[:3]),
+            why=f"of {len(videos)} documents none has an annotation with a text in {videos[0].markers.name!r}",
+            next="name another tier with --markers",
+        )  # fmt: skip
 
 
 def _documents(folder: Path) -> list[Path]:

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fyc.asl.annotated import AnnotatedVideo, common_tiers, tier_of
+from fyc.asl.annotated import AnnotatedVideo, check_marked, common_tiers, tier_of
 from fyc.asl.annotation import LEAST_CONFIDENCE
 from fyc.asl.comparison import segments
 from fyc.asl.measures import Measures
 from fyc.asl.segments import Segment
 from fyc.asl.training import Example
-from fyc.errors import ElanError
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +45,7 @@ def material(videos: Sequence[tuple[AnnotatedVideo, Measures]]) -> Material:
         ElanError: FYC-E09 if nothing is annotated.
     """
     documents = [video for video, _ in videos]
+    check_marked(documents)
     kept, notes = common_tiers(documents)
     found = [{name: segments(tier_of(video, name)) for name in kept} for video in documents]
     classes = _classes(found, kept)
@@ -54,8 +54,6 @@ def material(videos: Sequence[tuple[AnnotatedVideo, Measures]]) -> Material:
         events = [replace(part, label=classes[name, part.label]) for name in kept for part in tiers[name]]
         trusted = measures.without(measures.confidence < LEAST_CONFIDENCE)
         examples.append(Example(trusted, events, segments(video.markers), video.signer))
-    if not any(example.markers for example in examples):
-        raise _nothing(documents)
     event_tiers = {label: name for (name, _), label in classes.items()}
     marker_tier = Counter(video.markers.name for video in documents).most_common(1)[0][0]
     known = all(video.markers.participant for video in documents)
@@ -68,12 +66,3 @@ def _classes(found: Sequence[Mapping[str, Sequence[Segment]]], kept: Sequence[st
     pairs = sorted({(name, part.label) for tiers in found for name in kept for part in tiers[name]})
     times = Counter(label for _, label in pairs)
     return {(name, label): f"{name}: {label}" if times[label] > 1 else label for name, label in pairs}
-
-
-def _nothing(documents: Sequence[AnnotatedVideo]) -> ElanError:
-    return ElanError(
-        "FYC-E09", "nothing is annotated in the tiers of markers",
-        where=", ".join(str(video.path) for video in documents[:3]),
-        why=f"of {len(documents)} documents none has an annotation with a text in {documents[0].markers.name!r}",
-        next="name another tier with --markers",
-    )  # fmt: skip

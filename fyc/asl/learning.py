@@ -153,6 +153,19 @@ def _label(label: Label, scores: Mapping[str, Score]) -> dict[str, Any]:
     return counts | found
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder, before anything is measured for it.
+
+    Raises:
+        ElanError: FYC-E05 if that cannot be.
+        ResourceError: FYC-S01 if the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def write_model(learned: Learned, report: Mapping[str, Any], folder: Path) -> None:
     """Write the report, then the recognizer: each is whole or what was there before.
 
@@ -160,10 +173,6 @@ def write_model(learned: Learned, report: Mapping[str, Any], folder: Path) -> No
         ElanError: FYC-E05 if they cannot be written.
         ResourceError: FYC-S01 if the disk is full.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
     write_whole(folder / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
     learned.recognizer.save(folder / RECOGNIZER)
 

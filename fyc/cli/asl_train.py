@@ -39,7 +39,10 @@ def train(
         ),
     ] = None,
     measures: Annotated[
-        Path | None, typer.Option("--measures", help="Folder of tables that `fyc asl run` wrote: NAME.csv.")
+        Path | None,
+        typer.Option(
+            "--measures", exists=True, file_okay=False, help="Folder of tables that `fyc asl run` wrote: NAME.csv."
+        ),
     ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Go on without documents and videos that cannot be used.")
@@ -55,12 +58,13 @@ def train(
     """
     from fyc.asl.annotated import Wanted, read_all
     from fyc.asl.examples import material
-    from fyc.asl.learning import TABLES, document, learn, measure_all, write_model
+    from fyc.asl.learning import TABLES, document, learn, make_folder, measure_all, write_model
     from fyc.asl.sources import measured
     from fyc.cli.runtime import print_json
 
     wanted = Wanted(markers, tuple(events) if events else None)
     read, broken = read_all(documents, wanted, measures, skip=skip_broken)
+    make_folder(output)
     folders = [output / TABLES, *([] if measures is None else [measures])]
     analyst = _analyst(offline)
     with _progress(read) as follow:

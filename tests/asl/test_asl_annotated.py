@@ -19,6 +19,7 @@ from fyc.asl.elan import Annotation, Document, LinkedFile, Media, Vocabulary
 from fyc.asl.examples import Material, material
 from fyc.asl.measures import Measures
 from fyc.asl.run import EVENT_LABELS
+from fyc.asl.seal import EMPTY, SEAL
 from fyc.asl.segments import Segment
 from fyc.errors import FycError
 
@@ -231,14 +232,21 @@ def test_annotations_after_the_end_are_told(tmp_path: Path) -> None:
     assert beyond(video, read_csv(video.source.path)) == ""
 
 
+def test_what_fyc_wrote_itself_is_told(tmp_path: Path) -> None:
+    eaf = annotate(tmp_path, 0, change=lambda document: replace(document, properties=((SEAL, EMPTY),)))
+    assert "fyc wrote this" in read_annotated(eaf, Wanted()).notes[0]
+    eaf.write_text(eaf.read_text(encoding="utf-8").replace("wh-question", "whq"), encoding="utf-8")
+    assert read_annotated(eaf, Wanted()).notes == ()
+
+
 def test_nothing_annotated(tmp_path: Path) -> None:
     def empty(document: Document) -> Document:
         return with_tier(document, MARKER_TIER, annotations=(Annotation(0, 500, " "),))
 
-    videos, _ = read_all([annotate(tmp_path, 0, change=empty)], Wanted())
-    with pytest.raises(FycError, match="nothing is annotated") as error:
-        taught(videos)
-    assert error.value.code == "FYC-E09"
+    eaf = annotate(tmp_path, 0, change=empty)
+    assert "nothing is annotated" in fails("FYC-E09", [eaf], Wanted()).what
+    with pytest.raises(FycError, match="nothing is annotated"):
+        taught([read_annotated(eaf, Wanted())])
 
 
 @pytest.mark.assets

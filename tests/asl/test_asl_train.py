@@ -153,6 +153,15 @@ def test_errors_come_first_and_nothing_is_written(tmp_path: Path) -> None:
     assert report["skipped"][0]["code"] == "FYC-V01"
 
 
+def test_a_folder_that_cannot_be_is_found_out_first(tmp_path: Path) -> None:
+    markers_only(tmp_path / "corpus", range(1))
+    (tmp_path / "model").write_text("a file", encoding="utf-8")
+    done = fyc("train", tmp_path / "corpus", "-o", tmp_path / "model")
+    assert isinstance(done.exception, FycError)
+    assert done.exception.code == "FYC-E05"
+    assert fyc("train", tmp_path / "corpus", "-o", tmp_path, "--measures", tmp_path / "none").exit_code == 2
+
+
 def test_what_is_wrong_in_documents_is_said(tmp_path: Path) -> None:
     def overlap(document: Document) -> Document:
         notes = document.tiers[0].annotations
