@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asl_report import RATE, TIERS, curves_of, data_of, page
+from asl_report import RATE, TIERS, analysis_of, curves_of, data_of, page
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from fyc.asl.elan import Annotation, Tier
+from fyc.asl.report import Origin, write_report
+from fyc.asl.thumbnails import Thumbnails
+from fyc.asl.video import Frame
 from fyc.asl.video_writer import write_video
 
 FRAMES = 200
@@ -330,3 +333,16 @@ def test_dark_and_print(opened: Page) -> None:
         assert opened.paper == "rgb(21, 24, 28)"
     finally:
         opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_video_whose_first_pictures_are_lost(chromium: webdriver.Chrome, tmp_path: Path) -> None:
+    pictures = Thumbnails()
+    for index in range(100):
+        pictures.add(Frame(index, index / RATE, None if index < 30 else np.full((60, 80, 3), 99, np.uint8)))
+    analysis = analysis_of(tmp_path / "a.mp4", 100, slice(0, 30))
+    write_report(analysis, TIERS, pictures, Origin("", None, None), tmp_path / "a.html")
+    opened = Page(chromium, tmp_path / "a.html", 800)
+    assert opened.run("return document.getElementById('picture').hidden")
+    opened.press(Keys.END)
+    assert "Small picture of frame 95" in opened.text("shown")
+    assert opened.complaints() == []

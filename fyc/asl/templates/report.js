@@ -51,7 +51,7 @@
       const middle = (low + high + 1) >> 1;
       if (pictures.frames[middle] <= frame) low = middle; else high = middle - 1;
     }
-    return high < 0 ? null : low;
+    return pictures.frames[low] <= frame ? low : null;
   }
   const pictureUrl = (number) => `data:image/jpeg;base64,${pictures.jpegs[number]}`;
   function loadedPicture(number) {
@@ -194,12 +194,18 @@
   function drawStrip(pen, x, width) {
     line(pen, 0, AXIS + 0.5, width, AXIS + 0.5, colours.line);
     if (!STRIP) return;
-    const first = loadedPicture(pictureOf(frameAt(view.from)));
+    const pictureAt = (time) => { // while it is decoded, the nearest before it that is
+      let number = pictureOf(frameAt(time)) ?? 0;
+      const image = loadedPicture(number);
+      while (number > 0 && !(loaded.has(number) && loaded.get(number).naturalWidth)) number--;
+      return loaded.has(number) && loaded.get(number).naturalWidth ? loaded.get(number) : image;
+    };
+    const first = pictureAt(view.from);
     if (!first.naturalWidth) return;
     const tall = STRIP - 6, wide = (first.naturalWidth * tall) / first.naturalHeight;
     for (let left = 0; left < width; left += wide + 2) {
       const time = view.from + ((left + wide / 2) / width) * (view.to - view.from);
-      const image = loadedPicture(pictureOf(frameAt(time)));
+      const image = pictureAt(time);
       if (image.naturalWidth) pen.drawImage(image, left, AXIS + 3, wide, tall);
     }
   }
@@ -378,6 +384,7 @@
     } else {
       video.hidden = true;
       $("picture").hidden = number === null;
+      $("shown").textContent = "There is no picture of this frame.";
       if (number !== null) {
         $("picture").src = pictureUrl(number);
         $("picture").alt = `frame ${pictures.frames[number]}`;
@@ -451,6 +458,7 @@
   document.addEventListener("keydown", (event) => {
     const own = event.target.closest("button, input, summary"), action = keys[event.key];
     if (!action || event.ctrlKey || event.metaKey || event.altKey || (own && event.key === " ")) return;
+    if (event.target.matches(".scroll")) return; // the table scrolls by these keys
     event.preventDefault();
     if (event.shiftKey && event.key.startsWith("Arrow")) {
       seek(frameAt(Math.max(whole.from, times[current] + (event.key === "ArrowLeft" ? -1 : 1))));
