@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -14,6 +15,10 @@ from fyc.errors import ModelError, ResourceError
 
 if TYPE_CHECKING:
     from fyc.asl.corpus import Task
+
+
+#: Seconds to wait for the cluster's machine.
+_PATIENCE_S = 10.0
 
 
 def run_ray(tasks: Sequence[Task], settings: Settings, workers: int | None) -> Generator[Outcome, None, None]:
@@ -66,15 +71,24 @@ def _connected() -> Any:
         raise ModelError(
             "FYC-M06", "Ray is not installed", where="--engine ray", next="pip install 'fyc[ray]'",
         ) from error  # fmt: skip
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        _knock(address)
         ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
     except Exception as error:
-        where = os.environ.get("RAY_ADDRESS", "a cluster on this machine")
         raise ResourceError(
-            "FYC-S05", "the Ray cluster cannot be used", where=where, why=str(error).strip().split("\n")[0],
+            "FYC-S05", "the Ray cluster cannot be used", where=address or "a cluster on this machine",
+            why=str(error).strip().split("\n")[0],
             next="check it with `ray status`, or leave --engine out",
         ) from error  # fmt: skip
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody listens; Ray itself tries for minutes, and then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), _PATIENCE_S).close()
 
 
 def _absolute(task: Task) -> Task:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+
+from fyc.errors import Interrupted
 
 if TYPE_CHECKING:
     from fyc.asl.corpus import Task
@@ -38,7 +41,7 @@ def run_corpus(
     tasks = find_tasks(videos, output)
     outcomes: dict[Task, Outcome] = {}
     try:
-        with _bars(len(tasks)) as (tell, finish):
+        with redirect_stdout(sys.stderr), _bars(len(tasks)) as (tell, finish):  # Ray writes to stdout
             known = [outcome for outcome in (skipped(task, settings) for task in tasks) if outcome is not None]
             left = [task for task in tasks if task not in {outcome.task for outcome in known}]
             with closing(_outcomes(left, settings, workers, engine, tell)) as made:
@@ -63,17 +66,27 @@ def run_corpus(
 
 
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM does what Ctrl-C does."""
+def interruptible() -> Iterator[None]:
+    """Within, SIGTERM does what Ctrl-C does; an error that either of them causes below fyc is an interruption, too."""
+    stopped = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        if stopped and not isinstance(
+            error, Interrupted
+        ):  # an extension that is being imported makes an ImportError of it
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _outcomes(
@@ -163,9 +176,7 @@ def _show(outcomes: Sequence[Outcome]) -> None:
     typer.echo(", ".join(f"{counts[status]} {status}" for status in ("done", "skipped", "failed") if counts[status]))
 
 
-def _interrupted(outcomes: Any, total: int) -> Exception:
-    from fyc.errors import Interrupted
-
+def _interrupted(outcomes: Any, total: int) -> Interrupted:
     done = sum(outcome.status != "failed" for outcome in outcomes)
     return Interrupted(
         "FYC-I01", f"interrupted: {done} of {total} videos are done",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fyc.cli.asl_corpus import Engine, run_corpus, sigterm_as_interrupt
+from fyc.cli.asl_corpus import Engine, interruptible, run_corpus
 from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(
     file = None if model is None else model_file(model)
     settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite, report, file)
     video = videos[0]
-    with sigterm_as_interrupt():
+    with interruptible():
         if len(videos) > 1 or video.is_dir():
             typer.echo(_about_markers(about), err=True)
             return run_corpus(videos, output, settings, workers, engine, json=json)
