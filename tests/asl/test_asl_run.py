@@ -6,7 +6,9 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
+import asl_report
 import av
 import numpy as np
 import pympi
@@ -100,13 +102,25 @@ def test_the_overlay_shows_every_frame(out: Path, clip: Path, face_frames: list[
     assert (green > 40).sum() > 200  # landmarks are drawn
 
 
+def test_the_report_page_agrees_with_the_table(out: Path, clip: Path) -> None:
+    data = asl_report.data_of(out / f"{clip.stem}.report.html")
+    with (out / f"{clip.stem}.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert np.allclose(asl_report.times_of(data), [float(row["time_s"]) for row in rows], atol=2e-4)
+    for name, values in asl_report.curves_of(data).items():
+        wanted = [float(row[name] or "nan") for row in rows]
+        assert np.allclose(values, wanted, atol=0.011 if name.endswith("_deg") else 0.0011, equal_nan=True)
+    assert unquote(data["sources"][0]["url"]) == f"{clip.stem}.overlay.mp4"
+    assert data["pictures"]["frames"] == list(range(0, FRAMES, 5))
+
+
 def run(*words: object) -> object:
     return CliRunner().invoke(app, ["asl", "run", *map(str, words)], catch_exceptions=True)
 
 
 def test_the_same_seed_gives_the_same_results(out: Path, clip: Path, tmp_path: Path) -> None:
-    run(clip, "-o", tmp_path, "--no-overlay")
-    assert not list(tmp_path.glob("*.mp4"))
+    run(clip, "-o", tmp_path, "--no-overlay", "--no-report")
+    assert not [*tmp_path.glob("*.mp4"), *tmp_path.glob("*.html")]
     for ending in (".csv", ".vtt", ".track.safetensors"):
         name = f"{clip.stem}{ending}"
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
