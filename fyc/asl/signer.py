@@ -91,7 +91,7 @@ class Signer:
             pose: of the head, from `pose`.
             camera: that took the frame.
         """
-        view = self._view(image, camera.project(pose.place(self.shape)))
+        view = self._view(image, camera.project(pose.place(self.shape)), np.isnan(points[:, 0]))
         raw, angles = self._raw(points, pose, view, camera), pose.angles[None]
         values = np.full(len(VALUES), np.nan)
         for number, (value, baseline) in enumerate(zip(raw, self._baselines, strict=True)):
@@ -101,7 +101,7 @@ class Signer:
                 values[number] = 1 + above / max(baseline.level, 0.05) if is_eye else above
         return FaceMeasures(pose, values, view)
 
-    def _view(self, image: Image, rigid: Array) -> FrontalView:
+    def _view(self, image: Image, rigid: Array, covered: NDArray[np.bool_]) -> FrontalView:
         """The canonical view from the part of a picture that shows the face, so that little of it is made grey."""
         (left, top), (right, bottom) = np.floor(rigid.min(axis=0)).astype(int), np.ceil(rigid.max(axis=0)).astype(int)
         height, width = image.shape[:2]
@@ -109,11 +109,12 @@ class Signer:
         if right <= left or bottom <= top:
             return self._warp.warp(np.zeros((2, 2), np.uint8), np.full((POINTS, 2), -1e4))
         grey: Image = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
-        return self._warp.warp(grey, rigid - (left, top))
+        return self._warp.warp(grey, rigid - (left, top), covered)
 
     def _sample_view(self, sample: FaceSample, pose: Pose) -> FrontalView:
         rigid = sample.camera.project(pose.place(self.shape))
-        return self._warp.warp(sample.patch, rigid @ sample.to_patch[:, :2].T + sample.to_patch[:, 2])
+        covered = np.isnan(sample.points[:, 0])
+        return self._warp.warp(sample.patch, rigid @ sample.to_patch[:, :2].T + sample.to_patch[:, 2], covered)
 
     def _raw(self, points: Floats, pose: Pose, view: FrontalView, camera: Camera) -> Array:
         """(7,), before the baselines are taken off: brows in cm above their median, lids and lips in cm apart."""

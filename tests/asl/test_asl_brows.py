@@ -71,3 +71,13 @@ def test_what_is_not_seen_is_not_measured(view: FrontalView, gauge: BrowGauge) -
     heights = gauge.measure(FrontalView(view.image, visible))
     assert np.isfinite(heights[:2]).all()
     assert np.isnan(heights[2:]).all()
+
+
+def test_a_hand_before_a_brow_is_not_a_brow(view: FrontalView, gauge: BrowGauge) -> None:
+    """What looks nothing like the brow at rest is not measured, wherever it is; the other side still is."""
+    image = view.image.copy()
+    stripes = np.where(np.arange(SIZE)[:, None] % 7 < 3, 250, 10)
+    image[:, : SIZE // 2] = np.broadcast_to(stripes, (SIZE, SIZE // 2))
+    heights = gauge.measure(FrontalView(image, view.visible))
+    assert np.isnan(heights[2:]).all()
+    assert np.isfinite(heights[:2]).all()

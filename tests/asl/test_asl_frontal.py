@@ -106,3 +106,14 @@ def test_pose_leaves_the_view_alone(mesh: FaceMesh, warp: FrontalWarp) -> None:
     difference = np.abs(views[0].image.astype(int) - views[1].image)[both]
     assert both.mean() > 0.4
     assert np.median(difference) <= 3
+
+
+def test_what_is_covered_is_not_visible(mesh: FaceMesh, warp: FrontalWarp) -> None:
+    """The left half is covered: nothing of it is visible, the right one is as before."""
+    picture = np.full((480, 640), 90, np.uint8)
+    points = seen(mesh, 0, 0, 0)
+    free = warp.warp(picture, points).visible
+    half = warp.warp(picture, points, mesh.vertices[:, 0] > 0).visible
+    columns = np.arange(SIZE)
+    assert not half[:, columns > 0.6 * SIZE].any()
+    assert np.array_equal(half[:, columns < 0.4 * SIZE], free[:, columns < 0.4 * SIZE])

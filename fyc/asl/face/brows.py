@@ -30,6 +30,8 @@ _EYE_MARGINS = (0.4, 0.2, 0.3)
 _REACH, _SPREAD = 1.0, 0.6
 #: A part of which less is visible is not measured.
 _LEAST_VISIBLE = 0.6
+#: A part that looks less like at rest than this, as a correlation, wherever it is looked for, is not measured.
+_LEAST_LIKENESS = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class BrowGauge:
         around = image[box.top - reach : box.bottom + reach, box.left - 2 : box.right + 2]
         part = self._rest[box.top : box.bottom, box.left : box.right]
         likeness = cv2.matchTemplate(around, part, cv2.TM_CCOEFF_NORMED).max(axis=1)
+        if likeness.max() < _LEAST_LIKENESS:
+            return np.nan
         shifts = reach - np.arange(len(likeness))
         scores = likeness - 0.5 * (shifts / (_SPREAD * self.pixels_per_cm)) ** 2 * (1 - likeness.max())
         best = int(scores.argmax())

@@ -53,12 +53,13 @@ class FrontalWarp:
         self._vertices = mesh.triangles[self._owner].T
         self._shares = _barycentric(corners[self._owner], np.argwhere(self._inside)[:, ::-1]).T.astype(np.float32)
 
-    def warp(self, image: Image, points: NDArray[np.floating]) -> FrontalView:
+    def warp(self, image: Image, points: NDArray[np.floating], covered: NDArray[np.bool_] | None = None) -> FrontalView:
         """The canonical view of a face.
 
         Args:
             image: (H, W) or (H, W, 3).
             points: (468, 2) or wider; x and y of the mesh's vertices in the picture, in pixels, pixel centres at .5.
+            covered: (468,), vertices that something hides; a triangle with two of them is not visible.
         """
         flat = points[:, :2].astype(np.float32) - np.float32(0.5)
         places = np.full((self.size, self.size, 2), -1e6, np.float32)
@@ -69,7 +70,10 @@ class FrontalWarp:
         height, width = image.shape[:2]
         within = (places >= 0) & (places <= (width - 1, height - 1))
         visible = within[..., 0] & within[..., 1]
-        visible[self._inside] &= self.facing(points)[self._owner]
+        seen_triangles = self.facing(points)
+        if covered is not None:
+            seen_triangles &= covered[self._triangles].sum(axis=1) < 2
+        visible[self._inside] &= seen_triangles[self._owner]
         return FrontalView(seen, visible)
 
     def facing(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
