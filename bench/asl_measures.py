@@ -22,15 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fyc.asl.face.bundle import Bundle, load_bundle
+from fyc.asl.face.bundle import load_bundle
 from fyc.asl.face.camera import Camera, angles_of
 from fyc.asl.face.deformation import load_basis
-from fyc.asl.face.detector import FaceDetector
-from fyc.asl.face.landmarks import LandmarkNet, Region
-from fyc.asl.face.mesh import POINTS, FaceMesh
+from fyc.asl.face.mesh import FaceMesh
 from fyc.asl.face.pose import fit_pose, project_jacobian, rotation_from_depths
 from fyc.asl.face.shape import ShapeFitter
-from fyc.asl.samples import FaceSample
+from fyc.asl.samples import FaceReader
 from fyc.asl.signer import Signer
 from fyc.asl.synthetic import PARAMETERS, Script, Studio
 from fyc.asl.synthetic import Signer as Actor
@@ -91,9 +89,10 @@ def script(split: str, head: int) -> Script:
 def measured(studio: Studio, what: Script) -> Clip:
     """Render a script and measure it by all methods."""
     frames = [frame.image for frame in studio.render(what)]
-    seen = {number: sample for number, image in enumerate(frames) if (sample := sampled(studio.bundle, image))}
+    reader = FaceReader(studio.bundle)
+    seen = {number: sample for number, image in enumerate(frames) if (sample := reader.read(image, CAMERA))}
     numbers = list(seen)
-    signer = Signer(ShapeFitter(studio.mesh, load_basis()), list(seen.values()))
+    signer = Signer.learn(ShapeFitter(studio.mesh, load_basis()), list(seen.values()))
     mesh = studio.mesh
     angles: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     brows: dict[str, list[float]] = {method: [] for method in METHODS}
@@ -112,19 +111,6 @@ def measured(studio: Studio, what: Script) -> Clip:
         truth, raised, {key: np.array(value) for key, value in angles.items()},
         {key: np.array(value) for key, value in brows.items()},
     )  # fmt: skip
-
-
-def sampled(bundle: Bundle, image: np.ndarray) -> FaceSample | None:
-    """The face in a single picture, if one is found."""
-    faces = FaceDetector(bundle.detector).find(image)
-    if not faces:
-        return None
-    net = LandmarkNet(bundle.landmarks)
-    points = net.place(image, Region.around(max(faces, key=lambda face: face.size))).points
-    placed = net.place(image, Region.of_points(points))
-    if placed.presence < 0.5:
-        return None
-    return FaceSample.cut(image, placed.points[:POINTS, :2], placed.points[:POINTS, 2], CAMERA)
 
 
 def similarity(points: np.ndarray, depths: np.ndarray, mesh: FaceMesh) -> np.ndarray:

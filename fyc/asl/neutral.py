@@ -62,6 +62,16 @@ class NeutralBaseline:
         scatter = 1.4826 * float(np.median(below)) if len(below) else 0.0
         return cls(slopes, level, scatter)
 
+    @property
+    def row(self) -> Array:
+        """(6,), slopes, level and scatter."""
+        return np.array([*self.slopes, self.level, self.scatter])
+
+    @classmethod
+    def from_row(cls, row: Array) -> NeutralBaseline | None:
+        """The baseline of a `row`; None if there is NaN in it."""
+        return cls(row[:4], float(row[4]), float(row[5])) if np.isfinite(row).all() else None
+
     def above(self, values: Array, angles: Array) -> Array:
         """(N,), values above rest, for values (N,) and angles (N, 2) or wider."""
         return values - _terms(angles) @ self.slopes - self.level

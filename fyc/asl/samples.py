@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 
 from fyc.asl.ensemble import TrackedFrame
+from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Array, Camera
-from fyc.asl.face.detector import Image
-from fyc.asl.face.landmarks import Region
+from fyc.asl.face.detector import FaceDetector, Image
+from fyc.asl.face.landmarks import LandmarkNet, Region
 from fyc.asl.face.litert import Floats
+from fyc.asl.face.mesh import POINTS
 from fyc.asl.face.pose import Pose
 
 #: So many to twice as many are kept, spread evenly.
@@ -52,6 +54,32 @@ class FaceSample:
         inverse = np.linalg.inv(region.matrix[:, :2]) * PATCH
         to_patch = np.column_stack([inverse, PATCH / 2 - inverse @ region.matrix[:, 2]])
         return cls(points.copy(), depths, camera, pose, grey, to_patch)
+
+
+class FaceReader:
+    """Finds a face in a single picture, without what was before.
+
+    Args:
+        bundle: networks.
+        face: which of several faces, counted from 0, from left to right; None for the largest.
+    """
+
+    def __init__(self, bundle: Bundle, *, face: int | None = None) -> None:
+        self._detector, self._net, self._face = FaceDetector(bundle.detector), LandmarkNet(bundle.landmarks), face
+
+    def read(self, image: Image, camera: Camera) -> FaceSample | None:
+        """The face in a picture (H, W, 3) RGB; None if there is none."""
+        found = self._detector.find(image)
+        if self._face is not None:
+            found = sorted(found, key=lambda face: float(face.box[0] + face.box[2]))[self._face : self._face + 1]
+        if not found:
+            return None
+        rough = self._net.place(image, Region.around(max(found, key=lambda face: face.size)))
+        placed = self._net.place(image, Region.of_points(rough.points))
+        if placed.presence < _LEAST_CONFIDENCE:
+            return None
+        points = placed.points[:POINTS]
+        return FaceSample.cut(image, points[:, :2], points[:, 2], camera)
 
 
 class Sampler:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from fyc.asl.face.brows import BrowGauge
 from fyc.asl.face.camera import Array, Camera
+from fyc.asl.face.deformation import load_basis
 from fyc.asl.face.detector import Image
 from fyc.asl.face.frontal import FrontalView, FrontalWarp
 from fyc.asl.face.litert import Floats
-from fyc.asl.face.mesh import POINTS
+from fyc.asl.face.mesh import POINTS, FaceMesh
 from fyc.asl.face.pose import Pose, fit_pose, project_jacobian
 from fyc.asl.face.shape import Observation, ShapeFitter
+from fyc.asl.files import write_whole
 from fyc.asl.measures import MEASURES
 from fyc.asl.neutral import NeutralBaseline
 from fyc.asl.samples import FaceSample
+from fyc.errors import ModelError
 
+#: Of the format of the files.
+FORMAT = "fyc-asl-signer-1"
 #: Pixels of a side of the canonical view.
 VIEW = 160
+#: Fewer faces say nothing of rest.
+LEAST_SAMPLES = 3
+_BASELINE = 6
 #: Middles of upper and lower lids (left, right eye of the person) and of the inner lips.
 _LIDS = ((386, 374), (159, 145))
 _LIPS = (13, 14)
@@ -47,32 +59,61 @@ class FaceMeasures:
 
 
 class Signer:
-    """A signer whose frames can be measured.
+    """A signer whose frames can be measured. `learn` makes one, `load_signer` reads one.
 
     Args:
-        fitter: how faces differ from the canonical one.
-        samples: faces of this person, at least three.
-
-    Raises:
-        ValueError: with fewer samples.
+        mesh: the canonical mesh.
+        shape: (468, 3), of the face at rest, in cm.
+        rest: (VIEW, VIEW), grey, the canonical view at rest.
+        baselines: of `VALUES`, what they are at rest; None for those that were never seen.
     """
 
-    def __init__(self, fitter: ShapeFitter, samples: list[FaceSample]) -> None:
-        if len(samples) < 3:
+    def __init__(
+        self, mesh: FaceMesh, shape: Array, rest: NDArray[np.uint8], baselines: Sequence[NeutralBaseline | None]
+    ) -> None:
+        self.shape, self.rest = shape, rest
+        self._baselines = list(baselines)
+        self._weights = load_basis().rigidity()
+        self._warp = FrontalWarp(mesh, VIEW)
+        self._gauge = BrowGauge(mesh, rest)
+
+    @classmethod
+    def learn(cls, fitter: ShapeFitter, samples: Sequence[FaceSample]) -> Signer:
+        """Learn a signer.
+
+        Args:
+            fitter: how faces differ from the canonical one.
+            samples: faces of this person, at least three.
+
+        Raises:
+            ValueError: with fewer samples.
+        """
+        if len(samples) < LEAST_SAMPLES:
             raise ValueError(f"a signer is learned from three frames or more, not {len(samples)}")
-        self._weights = fitter.weights
-        self.shape = fitter.fit([Observation(sample.points, sample.camera, sample.pose) for sample in samples])
-        self._warp = FrontalWarp(fitter.mesh, VIEW)
-        poses = [self.pose(sample.points, sample.depths, sample.camera, sample.pose) for sample in samples]
-        views = [self._sample_view(sample, pose) for sample, pose in zip(samples, poses, strict=True)]
-        self.rest = _median_view(views)
-        self._gauge = BrowGauge(fitter.mesh, self.rest)
+        shape = fitter.fit([Observation(sample.points, sample.camera, sample.pose) for sample in samples])
+        blank = cls(fitter.mesh, shape, np.zeros((VIEW, VIEW), np.uint8), [None] * len(VALUES))
+        poses = [blank.pose(sample.points, sample.depths, sample.camera, sample.pose) for sample in samples]
+        views = [blank._sample_view(sample, pose) for sample, pose in zip(samples, poses, strict=True)]
+        raw_signer = cls(fitter.mesh, shape, _median_view(views), blank._baselines)
         raw = np.array([
-            self._raw(sample.points, pose, view, sample.camera)
+            raw_signer._raw(sample.points, pose, view, sample.camera)
             for sample, pose, view in zip(samples, poses, views, strict=True)
         ])  # fmt: skip
         angles = np.array([pose.angles for pose in poses])
-        self._baselines = [_baseline(column, angles) for column in raw.T]
+        return cls(fitter.mesh, shape, raw_signer.rest, [_baseline(column, angles) for column in raw.T])
+
+    def save(self, path: Path) -> None:
+        """Write the signer as safetensors, whole or not at all. It holds a picture of the face.
+
+        Raises:
+            ElanError: FYC-E05 if it cannot be written.
+            ResourceError: FYC-S01 if the disk is full.
+        """
+        rows = [np.full(_BASELINE, np.nan) if base is None else base.row for base in self._baselines]
+        tensors = {"shape": self.shape, "rest": self.rest, "baselines": np.array(rows)}
+        write_whole(
+            path, save({name: np.ascontiguousarray(part) for name, part in tensors.items()}, {"format": FORMAT})
+        )
 
     def pose(self, points: Floats, depths: Floats | None, camera: Camera, start: Pose | None = None) -> Pose:
         """Pose of the head from landmarks (468, 2) in pixels and their depths.
@@ -120,6 +161,30 @@ class Signer:
         """(7,), before the baselines are taken off: brows in cm above their median, lids and lips in cm apart."""
         gaps = [_gap(points, pose, self.shape, camera, *pair) for pair in (*_LIDS, _LIPS)]
         return np.array([*self._gauge.measure(view), *gaps])
+
+
+def load_signer(path: Path, mesh: FaceMesh) -> Signer:
+    """Read a signer; nothing in it is executed.
+
+    Raises:
+        ModelError: FYC-M01 if there is no such file, FYC-M03 if it is damaged or something else.
+    """
+    if not path.is_file():
+        raise ModelError("FYC-M01", "the signer cannot be found", where=str(path), next="check the path")
+    try:
+        with safe_open(path, framework="np") as file:
+            if (found := (file.metadata() or {}).get("format")) != FORMAT:
+                raise ValueError(f"its format is {found!r}, not {FORMAT!r}")
+            shape, rest, rows = (file.get_tensor(name) for name in ("shape", "rest", "baselines"))
+        sizes = (shape.shape, rest.shape, rows.shape)
+        if sizes != ((POINTS, 3), (VIEW, VIEW), (len(VALUES), _BASELINE)) or not np.isfinite(shape).all():
+            raise ValueError("its tensors do not have the shapes of a signer")
+        return Signer(mesh, shape, rest.astype(np.uint8), [NeutralBaseline.from_row(row) for row in rows])
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ModelError(
+            "FYC-M03", "this is not a signer, or a damaged one", where=str(path), why=str(error),
+            next="learn it again with `fyc asl signer`",
+        ) from error  # fmt: skip
 
 
 def _gap(points: Floats, pose: Pose, shape: Array, camera: Camera, upper: int, lower: int) -> float:

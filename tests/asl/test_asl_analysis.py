@@ -43,7 +43,7 @@ def test_a_video_that_changes_while_it_is_read(films: tuple[Path, Path], face_bu
     target = tmp_path / "a.track"
     with pytest.raises(VideoError) as caught, write_track(target, {}) as track:  # noqa: PT012 - the track ends with it
         followed = analyst.follow(video, track, lambda *_: None)
-        signer = Signer(ShapeFitter(face_bundle.mesh, load_basis()), followed.samples)
+        signer = Signer.learn(ShapeFitter(face_bundle.mesh, load_basis()), followed.samples)
         shutil.copy(films[1], video)
         analyst.measure(followed, signer, track, lambda *_: None)
     assert caught.value.code == "FYC-V07"

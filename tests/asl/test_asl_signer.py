@@ -10,11 +10,9 @@ import pytest
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Camera
 from fyc.asl.face.deformation import load_basis
-from fyc.asl.face.detector import FaceDetector, Image
-from fyc.asl.face.landmarks import LandmarkNet, Region
-from fyc.asl.face.mesh import POINTS
+from fyc.asl.face.detector import Image
 from fyc.asl.face.shape import ShapeFitter
-from fyc.asl.samples import FaceSample
+from fyc.asl.samples import FaceReader, FaceSample
 from fyc.asl.signer import VALUES, Signer
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import COLUMN, PARAMETERS, Script, Shot
@@ -55,20 +53,15 @@ def filmed(face_bundle: Bundle, talking: object) -> Filmed:
     script = Script(name="measured", signer=Actor("fit", 4, 0, "A"), curves=curves, shots=shots)
     frames = [frame.image for frame in Studio(face_bundle).render(script)]
     samples = sampled(frames, face_bundle)
-    signer = Signer(ShapeFitter(face_bundle.mesh, load_basis()), samples)
+    signer = Signer.learn(ShapeFitter(face_bundle.mesh, load_basis()), samples)
     return Filmed(frames, angles, raised, closed, samples, signer)
 
 
 def sampled(frames: list[Image], bundle: Bundle) -> list[FaceSample]:
     """Faces in single pictures."""
-    detector, net = FaceDetector(bundle.detector), LandmarkNet(bundle.landmarks)
-    samples = []
-    for image in frames:
-        (face,) = detector.find(image)
-        points = net.place(image, Region.around(face)).points
-        points = net.place(image, Region.of_points(points)).points[:POINTS]
-        samples.append(FaceSample.cut(image, points[:, :2], points[:, 2], CAMERA))
-    return samples
+    reader = FaceReader(bundle)
+    samples = [reader.read(image, CAMERA) for image in frames]
+    return [sample for sample in samples if sample is not None]
 
 
 @pytest.fixture(scope="module")
@@ -111,4 +104,4 @@ def test_a_face_out_of_the_picture_is_measured_as_nothing(filmed: Filmed) -> Non
 
 def test_two_frames_are_too_few(filmed: Filmed, face_bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="three frames or more, not 2"):
-        Signer(ShapeFitter(face_bundle.mesh, load_basis()), filmed.samples[:2])
+        Signer.learn(ShapeFitter(face_bundle.mesh, load_basis()), filmed.samples[:2])
