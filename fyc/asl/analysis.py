@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from fyc.asl.face.pose import Pose
 from fyc.asl.face.shape import ShapeFitter
 from fyc.asl.measures import MEASURES, Measures
 from fyc.asl.samples import FaceSample, Sampler
-from fyc.asl.signer import VALUES, FaceMeasures, Signer
+from fyc.asl.signer import LEAST_SAMPLES, VALUES, FaceMeasures, Signer
 from fyc.asl.track_file import TrackFile, TrackRow
 from fyc.asl.tracker import finders, trackers
 from fyc.asl.video import Frame, VideoInfo, open_video
@@ -96,16 +97,25 @@ class Analyst:
         host: where trackers and finders come from.
         face: which of several faces, counted from 0, from left to right; None for the largest.
         seed: of the draws between trackers.
+        signer: who signs in them; None to learn each from its own video.
 
     Attributes:
         mesh: whose vertices the landmarks are.
     """
 
-    def __init__(self, bundle: Bundle, host: PluginHost, *, face: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        host: PluginHost,
+        *,
+        face: int | None = None,
+        seed: int = 0,
+        signer: Signer | None = None,
+    ) -> None:
         self._bundle, self._face, self._seed = bundle, face, seed
         self.mesh = bundle.mesh
         self._trackers, self._finders = trackers(host), finders(host)
-        self._fitter = ShapeFitter(bundle.mesh, load_basis())
+        self._signer = signer
 
     def analyse(
         self,
@@ -129,9 +139,22 @@ class Analyst:
         """
         tell = progress or _silent
         followed = self.follow(path, track, tell)
-        if len(followed.samples) < 3:
-            raise _no_face(path, len(followed.samples), self._face, followed.most_faces)
-        return self.measure(followed, Signer(self._fitter, followed.samples), track, tell, watch)
+        return self.measure(followed, self._signer or self.learn(followed), track, tell, watch)
+
+    @cached_property
+    def _fitter(self) -> ShapeFitter:
+        return ShapeFitter(self.mesh, load_basis())
+
+    def learn(self, followed: Followed) -> Signer:
+        """The signer of a video.
+
+        Raises:
+            NoFaceError: FYC-V06 when there are fewer than three frames with a face in it.
+        """
+        samples = followed.samples
+        if len(samples) < LEAST_SAMPLES:
+            raise _no_face(followed.info.path, len(samples), self._face, followed.most_faces)
+        return Signer.learn(self._fitter, samples)
 
     def follow(self, path: Path, track: TrackFile, progress: Progress) -> Followed:
         """The first reading: follow the face."""

@@ -10,9 +10,7 @@ import pytest
 
 from fyc.asl.analysis import Analyst
 from fyc.asl.face.bundle import Bundle
-from fyc.asl.face.deformation import load_basis
-from fyc.asl.face.shape import ShapeFitter
-from fyc.asl.signer import FaceMeasures, Signer
+from fyc.asl.signer import FaceMeasures
 from fyc.asl.track_file import write_track
 from fyc.asl.video import Frame
 from fyc.asl.video_writer import write_video
@@ -43,7 +41,7 @@ def test_a_video_that_changes_while_it_is_read(films: tuple[Path, Path], face_bu
     target = tmp_path / "a.track"
     with pytest.raises(VideoError) as caught, write_track(target, {}) as track:  # noqa: PT012 - the track ends with it
         followed = analyst.follow(video, track, lambda *_: None)
-        signer = Signer.learn(ShapeFitter(face_bundle.mesh, load_basis()), followed.samples)
+        signer = analyst.learn(followed)
         shutil.copy(films[1], video)
         analyst.measure(followed, signer, track, lambda *_: None)
     assert caught.value.code == "FYC-V07"
