@@ -16,11 +16,11 @@ import numpy as np
 from asl_tracking import KINDS, Measured, clip_of, follow, said
 from safetensors.numpy import save_file
 
-from fyc.asl.confidence import FILE, ConfidenceModel, Evidence, calibration_error, fit_confidence
-from fyc.asl.ensemble import Ensemble
 from fyc.asl.face.bundle import load_bundle
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.tracker import finders, trackers
+from fyc.asl.tracking.confidence import FILE, ConfidenceModel, Evidence, calibration_error, fit_confidence
+from fyc.asl.tracking.ensemble import Ensemble
 from fyc.plugins import load_plugins
 
 TARGET = Path(__file__).parents[1] / "fyc" / "asl" / "data" / FILE

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import av
 
-from fyc.asl.video_writer import write_video
+from fyc.asl.video.writer import write_video
 from fyc.assets import fetch
 
 _SIZE, _RATE = (480, 360), 24.0

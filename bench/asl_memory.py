@@ -19,10 +19,10 @@ import av
 import numpy as np
 
 from fyc.asl.analysis import Analyst
-from fyc.asl.corpus import Task
+from fyc.asl.corpus.job import Settings, results_of
+from fyc.asl.corpus.tasks import Task
+from fyc.asl.corpus.workers import pin_threads
 from fyc.asl.face.bundle import load_bundle
-from fyc.asl.farm import pin_threads
-from fyc.asl.job import Settings, results_of
 from fyc.asl.run import run_video
 from fyc.assets import fetch
 from fyc.plugins import load_plugins

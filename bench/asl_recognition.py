@@ -29,21 +29,21 @@ import torch
 from hmmlearn.hmm import GaussianHMM
 from sklearn.linear_model import LogisticRegression
 
-from fyc.asl.context import FAR, Pca, Standard, window_means
-from fyc.asl.crf import FORBIDDEN, LinearCrf
-from fyc.asl.events import RULES, detect
 from fyc.asl.face.bundle import load_bundle
-from fyc.asl.features import FEATURES, extract
 from fyc.asl.measures import Measures
-from fyc.asl.phases import PhasedSegment, phase_order, segments_of, tags_of
-from fyc.asl.recognizer import new_chain, present
+from fyc.asl.recognition.context import FAR, Pca, Standard, window_means
+from fyc.asl.recognition.crf import FORBIDDEN, LinearCrf
+from fyc.asl.recognition.events import RULES, detect
+from fyc.asl.recognition.features import FEATURES, extract
+from fyc.asl.recognition.phases import PhasedSegment, phase_order, segments_of, tags_of
+from fyc.asl.recognition.recognizer import new_chain, present
+from fyc.asl.recognition.training import Example, Settings, train
 from fyc.asl.segments import Segment, score
 from fyc.asl.synthetic.contrasts import CONTRASTS
 from fyc.asl.synthetic.corpora import CORPORA
 from fyc.asl.synthetic.measured import measure_clips
 from fyc.asl.synthetic.projection import Stage
 from fyc.asl.synthetic.script import MARKERS, Script
-from fyc.asl.training import Example, Settings, train
 
 POSE = ("yaw", "pitch", "roll", "x", "y", "z")
 ABLATIONS: dict[str, Callable[[str], bool]] = {

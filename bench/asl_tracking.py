@@ -17,20 +17,20 @@ from time import perf_counter
 import cv2
 import numpy as np
 
-from fyc.asl.confidence import Evidence, calibration_error
-from fyc.asl.ensemble import Ensemble
 from fyc.asl.face.bundle import Bundle, load_bundle
 from fyc.asl.face.camera import Camera
 from fyc.asl.face.deformation import load_basis
 from fyc.asl.face.detector import FaceDetector
 from fyc.asl.face.landmarks import LandmarkNet, Region
 from fyc.asl.face.pose import fit_pose
-from fyc.asl.shape_prior import ShapeFit
 from fyc.asl.synthetic.projection import HEIGHT, WIDTH, FrameTruth
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import COLUMN, Occluder, Script
 from fyc.asl.synthetic.trials import trial
 from fyc.asl.tracker import finders, trackers
+from fyc.asl.tracking.confidence import Evidence, calibration_error
+from fyc.asl.tracking.ensemble import Ensemble
+from fyc.asl.tracking.shape_prior import ShapeFit
 from fyc.plugins import load_plugins
 
 RIGHT = 0.10

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fyc.asl.ensemble import Ensemble, TrackedFrame
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Array, Camera
 from fyc.asl.face.deformation import load_basis
@@ -23,9 +22,10 @@ from fyc.asl.face.shape import ShapeFitter
 from fyc.asl.measures import MEASURES, Measures
 from fyc.asl.samples import FaceSample, Sampler
 from fyc.asl.signer import LEAST_SAMPLES, VALUES, FaceMeasures, Signer
-from fyc.asl.track_file import TrackFile, TrackRow
 from fyc.asl.tracker import finders, trackers
-from fyc.asl.video import Frame, VideoInfo, open_video
+from fyc.asl.tracking.ensemble import Ensemble, TrackedFrame
+from fyc.asl.tracking.track_file import TrackFile, TrackRow
+from fyc.asl.video.reader import Frame, VideoInfo, open_video
 from fyc.errors import NoFaceError, VideoError
 from fyc.plugins import PluginHost
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fyc.asl.elan import Document, Tier
-from fyc.asl.elan_read import read_eaf
+from fyc.asl.elan.document import Document, Tier
+from fyc.asl.elan.read import read_eaf
 from fyc.asl.segments import Score, Segment, score
 from fyc.errors import ElanError, UserError
 

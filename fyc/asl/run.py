@@ -6,20 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fyc.asl.analysis import Analysis, Analyst, Progress
-from fyc.asl.annotation import LEAST_CONFIDENCE, MARKER_TIER, TIERS, TRACK_TIER, Scheme, make_tiers, write_annotation
-from fyc.asl.claim import keep_edited
-from fyc.asl.csv_table import write_csv
-from fyc.asl.events import detect
-from fyc.asl.features import extract
 from fyc.asl.files import unwritable
-from fyc.asl.overlay import write_overlay
-from fyc.asl.recognizer import About, Recognizer
-from fyc.asl.record import Record
-from fyc.asl.report import Origin, write_report
+from fyc.asl.output.annotation import (
+    LEAST_CONFIDENCE,
+    MARKER_TIER,
+    TIERS,
+    TRACK_TIER,
+    Scheme,
+    make_tiers,
+    write_annotation,
+)
+from fyc.asl.output.claim import keep_edited
+from fyc.asl.output.csv_table import write_csv
+from fyc.asl.output.overlay import write_overlay
+from fyc.asl.output.record import Record
+from fyc.asl.output.report import Origin, write_report
+from fyc.asl.output.subtitles import write_webvtt
+from fyc.asl.output.thumbnails import Thumbnails
+from fyc.asl.recognition.events import detect
+from fyc.asl.recognition.features import extract
+from fyc.asl.recognition.recognizer import About, Recognizer
 from fyc.asl.segments import Segment
-from fyc.asl.subtitles import write_webvtt
-from fyc.asl.thumbnails import Thumbnails
-from fyc.asl.track_file import write_track
+from fyc.asl.tracking.track_file import write_track
 
 #: Events that are looked for, in the order of the columns of the table.
 EVENT_LABELS = tuple(label for entries in TIERS.values() for label in entries)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fyc.asl.ensemble import TrackedFrame
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Array, Camera
 from fyc.asl.face.detector import FaceDetector, Image
@@ -15,6 +14,7 @@ from fyc.asl.face.landmarks import LandmarkNet, Region
 from fyc.asl.face.litert import Floats
 from fyc.asl.face.mesh import POINTS
 from fyc.asl.face.pose import Pose
+from fyc.asl.tracking.ensemble import TrackedFrame
 
 #: So many to twice as many are kept, spread evenly.
 SAMPLES = 48

@@ -17,9 +17,9 @@ import typer
 from fyc.errors import Interrupted
 
 if TYPE_CHECKING:
-    from fyc.asl.corpus import Task
-    from fyc.asl.farm import Tell
-    from fyc.asl.job import Outcome, Settings
+    from fyc.asl.corpus.job import Outcome, Settings
+    from fyc.asl.corpus.tasks import Task
+    from fyc.asl.corpus.workers import Tell
 
 Engine = Literal["local", "ray"]
 
@@ -33,8 +33,8 @@ def run_corpus(
         VideoError: if there is no video.
         Interrupted: FYC-I01 after Ctrl-C.
     """
-    from fyc.asl.corpus import find_tasks
-    from fyc.asl.job import results_of, skipped
+    from fyc.asl.corpus.job import results_of, skipped
+    from fyc.asl.corpus.tasks import find_tasks
     from fyc.cli.runtime import print_json
     from fyc.ui.console import print_error
 
@@ -96,11 +96,11 @@ def _outcomes(
     if not tasks:
         return
     if engine == "ray":
-        from fyc.asl.ray_farm import run_ray
+        from fyc.asl.corpus.ray_workers import run_ray
 
         yield from run_ray(tasks, settings, workers)
     else:
-        from fyc.asl.farm import run_local, sensible_workers
+        from fyc.asl.corpus.workers import run_local, sensible_workers
         from fyc.assets import fetch
 
         fetch("face-landmarker", offline=settings.offline)  # once, not by every worker

@@ -14,7 +14,7 @@ from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
     from fyc.asl.analysis import Progress
-    from fyc.asl.recognizer import About
+    from fyc.asl.recognition.recognizer import About
     from fyc.asl.run import Findings, Results
 
 _STAGES = {"track": "following the face", "measure": "measuring"}
@@ -72,10 +72,10 @@ def run(
     a run that was stopped goes on when it is repeated. Documents that are there are not written over without
     `--overwrite`. A video that fails costs only itself.
     """
-    from fyc.asl.corpus import Task
-    from fyc.asl.job import Settings, annotate, results_of
-    from fyc.asl.learning import model_file, open_model
-    from fyc.asl.summary import summary
+    from fyc.asl.corpus.job import Settings, annotate, results_of
+    from fyc.asl.corpus.tasks import Task
+    from fyc.asl.learning.model import model_file, open_model
+    from fyc.asl.output.summary import summary
     from fyc.cli.runtime import print_json
 
     about = None if model is None else open_model(model).about

@@ -13,7 +13,7 @@ from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
     from fyc.asl.analysis import Analyst, Progress
-    from fyc.asl.annotated import AnnotatedVideo
+    from fyc.asl.learning.annotated import AnnotatedVideo
     from fyc.asl.measures import Measures
 
 _COLUMNS = ("label", "count", "seconds", "signers", "f1", "onset_error_s", "offset_error_s")
@@ -56,10 +56,10 @@ def train(
     output folder for the next time. By turns, some signers are judged by what was learned from the others; the model
     itself is trained on all. `fyc asl run --model` uses it. Nothing leaves this machine.
     """
-    from fyc.asl.annotated import Wanted, read_all
-    from fyc.asl.examples import material
-    from fyc.asl.learning import TABLES, document, learn, make_folder, measure_all, write_model
-    from fyc.asl.sources import measured
+    from fyc.asl.learning.annotated import Wanted, read_all
+    from fyc.asl.learning.examples import material
+    from fyc.asl.learning.model import TABLES, document, learn, make_folder, measure_all, write_model
+    from fyc.asl.learning.sources import measured
     from fyc.cli.runtime import print_json
 
     wanted = Wanted(markers, tuple(events) if events else None)
@@ -127,7 +127,7 @@ def _progress(videos: Sequence[AnnotatedVideo]) -> Iterator[Callable[[AnnotatedV
 
 
 def _show(report: dict[str, Any], output: Path) -> None:
-    from fyc.asl.learning import RECOGNIZER, REPORT
+    from fyc.asl.learning.model import RECOGNIZER, REPORT
     from fyc.ui.tables import show_table
 
     for title, kind in ((f"markers, tier {report['marker_tier']!r}", "markers"), ("events", "events")):

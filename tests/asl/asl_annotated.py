@@ -10,14 +10,14 @@ import numpy as np
 from asl_measures import markers_of, sentence
 
 from fyc.asl.analysis import Analysis
-from fyc.asl.annotation import MARKER_TIER, TIERS
-from fyc.asl.csv_table import write_csv
-from fyc.asl.elan import Annotation, Document, Media, Tier
-from fyc.asl.elan_write import write_eaf
+from fyc.asl.elan.document import Annotation, Document, Media, Tier
+from fyc.asl.elan.write import write_eaf
 from fyc.asl.measures import Measures
+from fyc.asl.output.annotation import MARKER_TIER, TIERS
+from fyc.asl.output.csv_table import write_csv
 from fyc.asl.run import EVENT_LABELS
 from fyc.asl.segments import Segment
-from fyc.asl.video import VideoInfo
+from fyc.asl.video.reader import VideoInfo
 
 PHRASES = (("wh-question",), ("negation",), ("statement",), ("topic", "statement"))
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from fyc.asl.analysis import Analysis
-from fyc.asl.elan import Annotation, Tier
+from fyc.asl.elan.document import Annotation, Tier
 from fyc.asl.measures import MEASURES, Measures
-from fyc.asl.report import GAP, TICKS, Origin, write_report
-from fyc.asl.thumbnails import Thumbnails
-from fyc.asl.video import Frame, VideoInfo
+from fyc.asl.output.report import GAP, TICKS, Origin, write_report
+from fyc.asl.output.thumbnails import Thumbnails
+from fyc.asl.video.reader import Frame, VideoInfo
 
 RATE = 25.0
 TIERS = (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fyc.asl.face.bundle import Bundle, load_bundle
-from fyc.asl.video_writer import write_video
+from fyc.asl.video.writer import write_video
 from fyc.assets import fetch
 
 

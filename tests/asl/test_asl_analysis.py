@@ -11,9 +11,9 @@ import pytest
 from fyc.asl.analysis import Analyst
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.signer import FaceMeasures
-from fyc.asl.track_file import write_track
-from fyc.asl.video import Frame
-from fyc.asl.video_writer import write_video
+from fyc.asl.tracking.track_file import write_track
+from fyc.asl.video.reader import Frame
+from fyc.asl.video.writer import write_video
 from fyc.errors import VideoError
 from fyc.plugins import load_plugins
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fyc.asl.comparison import compare
-from fyc.asl.elan import Annotation, Document, Tier
-from fyc.asl.elan_write import write_eaf
+from fyc.asl.elan.document import Annotation, Document, Tier
+from fyc.asl.elan.write import write_eaf
 from fyc.cli.main import main
 from fyc.errors import FycError
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from fyc.asl.face.detector import Image
-from fyc.asl.video_writer import write_video
+from fyc.asl.video.writer import write_video
 from fyc.cli.main import app
 from fyc.errors import NoFaceError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fyc.asl.ensemble import TrackedFrame
 from fyc.asl.face.bundle import Bundle
 from fyc.asl.face.camera import Camera
 from fyc.asl.face.mesh import POINTS
 from fyc.asl.samples import PATCH, SAMPLES, FaceSample, Sampler
+from fyc.asl.tracking.ensemble import TrackedFrame
 
 pytestmark = pytest.mark.assets
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fyc.asl.annotation import MARKER_TIER, SYNTHETIC, TIERS, make_tier
-from fyc.asl.elan import Document, Media, Vocabulary
-from fyc.asl.elan_write import write_eaf
+from fyc.asl.elan.document import Document, Media, Vocabulary
+from fyc.asl.elan.write import write_eaf
+from fyc.asl.output.annotation import MARKER_TIER, SYNTHETIC, TIERS, make_tier
 from fyc.asl.synthetic.contrasts import CONTRASTS
 from fyc.asl.synthetic.corpora import Corpus
 from fyc.asl.synthetic.measured import gold_segments
 from fyc.asl.synthetic.projection import HEIGHT, WIDTH
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.synthetic.script import MARKERS, Script
-from fyc.asl.video_writer import write_video
+from fyc.asl.video.writer import write_video
 
 
 def film(studio: Studio, script: Script, folder: Path) -> Path:

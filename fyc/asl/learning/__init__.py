@@ -1,0 +1,1 @@
+"""Learning from annotated documents: what `fyc asl train` does around the training itself."""

@@ -1,0 +1,1 @@
+"""What `fyc asl run` writes of a video."""

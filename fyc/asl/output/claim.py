@@ -1,0 +1,119 @@
+"""A claim on the results of a video: no other run writes them, no edited document is lost, no litter is left."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from fyc.asl.elan.seal import is_unbroken
+from fyc.asl.files import unwritable
+from fyc.asl.output.record import Record
+from fyc.errors import ElanError, FycError, ResourceError
+
+if TYPE_CHECKING:
+    from fyc.asl.run import Results
+
+#: Seconds to wait for another run: as long as one that was stopped takes to be gone.
+_PATIENCE = 2.0
+
+
+@contextmanager
+def claim(results: Results) -> Iterator[None]:
+    """Have the results of a video alone; what a killed run left half-written is removed.
+
+    The lock is the kernel's: when a process dies, however it dies, it is free.
+
+    Raises:
+        ResourceError: FYC-S03 if another run has them, FYC-S01 if the disk is full.
+        ElanError: FYC-E05 if the folder cannot be written.
+    """
+    folder, name = results.eaf.parent, results.eaf.stem
+    lock = FileLock(folder / f".{name}.lock", timeout=_PATIENCE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ResourceError(
+            "FYC-S03", "another run is making these results", where=str(results.eaf), next="wait for it",
+        ) from error  # fmt: skip
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        remove_litter(results)
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def remove_litter(results: Results) -> None:
+    """Remove the temporary files that a killed run left of these results; the caller has claimed them."""
+    folder, name = results.eaf.parent, results.eaf.stem
+    names = [path.name for path in vars(results).values() if path is not None]
+    for written in (*names, f"{name}.pfsx", f"{name}_tsconf.xml"):
+        for ending in ("new", "part"):
+            (folder / f".{written}.{ending}").unlink(missing_ok=True)
+    for column in folder.glob(f".{escape(results.track.stem)}.*.part"):
+        column.unlink(missing_ok=True)
+
+
+def is_done(results: Results, record: Record) -> bool:
+    """Whether the document is there and is what a run would make now, edited since or not.
+
+    Raises:
+        ElanError: FYC-E07 if one is there that was made otherwise, or if other files are missing.
+    """
+    if not results.eaf.exists():
+        return False
+    try:
+        why = Record.read(results.eaf).difference(record)
+    except ElanError as error:
+        why = f"it cannot be read: {error.why or error.what}"
+    missing = [path.name for path in vars(results).values() if path is not None and not path.exists()]
+    if not why and missing:
+        why = f"not there: {', '.join(missing)}"
+    if why:
+        raise _there(results.eaf, why)
+    return True
+
+
+def keep_edited(eaf: Path) -> Path | None:
+    """Copy a document that was changed since fyc wrote it, or that fyc did not write, before it is written again.
+
+    Returns:
+        The copy, `NAME.eaf.bak` or with a number if that is taken; None if there was nothing to keep.
+
+    Raises:
+        ElanError: FYC-E05 if the copy cannot be written.
+        ResourceError: FYC-S01 if the disk is full.
+    """
+    try:
+        if not eaf.exists() or is_unbroken(content := eaf.read_bytes()):
+            return None
+        for number in count(1):
+            copy = eaf.with_name(f"{eaf.name}.bak{'' if number == 1 else number}")
+            if not copy.exists():
+                break
+            if copy.read_bytes() == content:
+                return copy
+        part = copy.with_name(f".{copy.name}.new")
+        try:
+            shutil.copy2(eaf, part)
+            part.rename(copy)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(eaf, error) from error
+    return copy
+
+
+def _there(eaf: Path, why: str) -> FycError:
+    advice = "keep it, give another folder, or write it again with --overwrite; one that was edited is kept as .eaf.bak"
+    return ElanError("FYC-E07", "the ELAN document is there already", where=str(eaf), why=why, next=advice)

@@ -1,0 +1,1 @@
+"""From measures to events and markers: features, rules, conditional random fields, training."""
