@@ -161,12 +161,12 @@ class Analyst:
         ensemble = Ensemble(self._bundle, self._trackers, self._finders, seed=self._seed, face=self._face)
         rows: list[tuple[float, float, str, str, float, int]] = []
         with open_video(path) as video:
-            sampler = Sampler(Camera.for_picture(video.info.width, video.info.height))
+            sampler, camera = Sampler(), Camera.for_picture(video.info.width, video.info.height)
             for frame in video:
                 tracked = None if frame.image is None else ensemble.step(frame.image, frame.time_s)
                 track.add(tracked)
                 if frame.image is not None and tracked is not None:
-                    sampler.add(frame.image, tracked)
+                    sampler.add(frame.image, tracked, camera)
                 rows.append(_row(frame, tracked))
                 progress("track", frame.index + 1, video.info.frames)
             time_s, confidence, tracker, reason, occluded, faces = zip(*rows, strict=True)

@@ -86,27 +86,34 @@ class Sampler:
     """Keeps faces, evenly over a video of unknown length, in little memory.
 
     Args:
-        camera: that took the video.
+        least: so many to twice as many are kept, if there are so many.
     """
 
-    def __init__(self, camera: Camera) -> None:
-        self._camera = camera
+    def __init__(self, least: int = SAMPLES) -> None:
+        self._least = least
         self._stride, self._frames = 1, 0
         self._kept: list[tuple[int, FaceSample]] = []
 
-    def add(self, image: Image, tracked: TrackedFrame) -> None:
-        """The next frame; most are passed over."""
-        number, self._frames = self._frames, self._frames + 1
-        if number % self._stride or tracked.points is None or tracked.confidence < _LEAST_CONFIDENCE:
-            return
-        if not tracked.expressive or tracked.occluded.mean() > _MOST_OCCLUDED:
-            return
-        sample = FaceSample.cut(image, tracked.points, tracked.depths, self._camera, tracked.pose)
-        sample.points[tracked.occluded] = np.nan
-        self._kept.append((number, sample))
-        if len(self._kept) > 2 * SAMPLES:
+    def due(self) -> bool:
+        """Count the next frame; whether it is one to keep a face from."""
+        self._frames += 1
+        return (self._frames - 1) % self._stride == 0
+
+    def keep(self, sample: FaceSample) -> None:
+        """Keep a face of the frame that was counted last."""
+        self._kept.append((self._frames - 1, sample))
+        if len(self._kept) > 2 * self._least:
             self._stride *= 2
             self._kept = [(n, sample) for n, sample in self._kept if n % self._stride == 0]
+
+    def add(self, image: Image, tracked: TrackedFrame, camera: Camera) -> None:
+        """The next frame; most are passed over, and faces of which little can be seen."""
+        if not self.due() or tracked.points is None or tracked.confidence < _LEAST_CONFIDENCE:
+            return
+        if tracked.expressive and tracked.occluded.mean() <= _MOST_OCCLUDED:
+            sample = FaceSample.cut(image, tracked.points, tracked.depths, camera, tracked.pose)
+            sample.points[tracked.occluded] = np.nan
+            self.keep(sample)
 
     @property
     def samples(self) -> list[FaceSample]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fyc.cli import asl_run, asl_train
+from fyc.cli import asl_run, asl_signer, asl_train
 from fyc.cli.options import Json
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _MEASURES = ("precision", "recall", "f1", "onset_error_s", "offset_error_s", "ac
 def add_to(app: typer.Typer) -> None:
     """Add `fyc asl`."""
     asl_run.add_to(asl)
+    asl_signer.add_to(asl)
     asl_train.add_to(asl)
     app.add_typer(asl)
 

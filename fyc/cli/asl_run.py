@@ -47,6 +47,14 @@ def run(
         Path | None,
         typer.Option("--model", help="What `fyc asl train` wrote: it finds grammatical markers.", show_default=False),
     ] = None,
+    signer: Annotated[
+        Path | None,
+        typer.Option(
+            "--signer",
+            help="What `fyc asl signer` wrote; else the signer is learned from each video alone.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -74,13 +82,17 @@ def run(
     """
     from fyc.asl.corpus.job import Settings, annotate, results_of
     from fyc.asl.corpus.tasks import Task
+    from fyc.asl.face.bundle import load_bundle
     from fyc.asl.learning.model import model_file, open_model
     from fyc.asl.output.summary import summary
+    from fyc.asl.signer import load_signer
     from fyc.cli.runtime import print_json
 
     about = None if model is None else open_model(model).about
     file = None if model is None else model_file(model)
-    settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite, report, file)
+    if signer is not None:
+        load_signer(signer, load_bundle(offline=offline).mesh)  # before any work
+    settings = Settings(None if face is None else face - 1, seed, overlay, offline, overwrite, report, file, signer)
     video = videos[0]
     with interruptible():
         if len(videos) > 1 or video.is_dir():

@@ -30,9 +30,9 @@ def tracked(points: np.ndarray | None, number: int = 0, *, confidence: float = 0
 
 @pytest.mark.parametrize("frames", [10, 2 * SAMPLES, 2 * SAMPLES + 1, 1000])
 def test_a_video_of_any_length_is_sampled_evenly(points: np.ndarray, frames: int) -> None:
-    sampler = Sampler(CAMERA)
+    sampler = Sampler()
     for number in range(frames):
-        sampler.add(IMAGE, tracked(points, number))
+        sampler.add(IMAGE, tracked(points, number), CAMERA)
     kept = [int(sample.depths[0]) for sample in sampler.samples if sample.depths is not None]
     assert min(frames, SAMPLES) <= len(kept) <= 2 * SAMPLES
     assert kept[0] == 0
@@ -41,12 +41,12 @@ def test_a_video_of_any_length_is_sampled_evenly(points: np.ndarray, frames: int
 
 
 def test_doubtful_and_covered_faces_are_left_out(points: np.ndarray) -> None:
-    sampler = Sampler(CAMERA)
-    sampler.add(IMAGE, tracked(None))
-    sampler.add(IMAGE, tracked(points, confidence=0.3))
-    sampler.add(IMAGE, tracked(points, covered=POINTS // 2))
+    sampler = Sampler()
+    sampler.add(IMAGE, tracked(None), CAMERA)
+    sampler.add(IMAGE, tracked(points, confidence=0.3), CAMERA)
+    sampler.add(IMAGE, tracked(points, covered=POINTS // 2), CAMERA)
     assert sampler.samples == []
-    sampler.add(IMAGE, tracked(points, covered=30))
+    sampler.add(IMAGE, tracked(points, covered=30), CAMERA)
     (sample,) = sampler.samples
     assert np.isnan(sample.points[:30]).all()
     assert np.array_equal(sample.points[30:], points[30:])

@@ -32,6 +32,7 @@ class Settings:
         overwrite: whether documents that are there are written again.
         report: whether a report page is written.
         model: file of the recognizer of markers; None for none.
+        signer: file of the signer; None to learn each video's own.
     """
 
     face: int | None = None
@@ -41,11 +42,13 @@ class Settings:
     overwrite: bool = False
     report: bool = True
     model: Path | None = None
+    signer: Path | None = None
 
     def __str__(self) -> str:
         """What results depend on, as documents record it."""
         model = "" if self.model is None else f", model {fingerprint(self.model)[:12]}"
-        return f"face {'largest' if self.face is None else self.face + 1}, seed {self.seed}{model}"
+        signer = "" if self.signer is None else f", signer {fingerprint(self.signer)[:12]}"
+        return f"face {'largest' if self.face is None else self.face + 1}, seed {self.seed}{model}{signer}"
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,16 @@ def annotate(task: Task, settings: Settings, progress: Progress | None = None) -
     from fyc.asl.face.bundle import load_bundle
     from fyc.asl.learning.model import open_model
     from fyc.asl.run import run_video
+    from fyc.asl.signer import load_signer
     from fyc.plugins import load_plugins
 
     record, results = Record.of(task.video, str(settings)), results_of(task, settings)
     with claim(results):
         if not settings.overwrite and is_done(results, record):
             return None
-        analyst = Analyst(load_bundle(offline=settings.offline), load_plugins(), face=settings.face, seed=settings.seed)
+        bundle = load_bundle(offline=settings.offline)
+        signer = None if settings.signer is None else load_signer(settings.signer, bundle.mesh)
+        analyst = Analyst(bundle, load_plugins(), face=settings.face, seed=settings.seed, signer=signer)
         recognizer = None if settings.model is None else open_model(settings.model)
         return run_video(task.video, results, analyst, recognizer, progress, record)
 

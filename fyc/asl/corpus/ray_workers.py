@@ -39,8 +39,8 @@ def run_ray(tasks: Sequence[Task], settings: Settings, workers: int | None) -> G
     ray = _connected()
     from ray.exceptions import RayError
 
-    if settings.model is not None:
-        settings = replace(settings, model=settings.model.absolute())
+    files = {name: path.absolute() for name in ("model", "signer") if (path := getattr(settings, name)) is not None}
+    settings = replace(settings, **files)
     work = ray.remote(num_cpus=1, max_retries=1)(_work)
     waiting = deque(tasks)
     running: dict[Any, Task] = {}
