@@ -113,7 +113,7 @@ def two_levels(clips: Sequence[Clip], used: tuple[str, ...] = FEATURES) -> Model
     def inputs(measures: Measures) -> np.ndarray:
         features = extract(measures)
         low = recognizer.level_one.low(features, None)
-        return recognizer.marker_inputs(low, recognizer.level_one.phases([low], [features])[0])
+        return recognizer.marker_inputs(low, recognizer.level_one.evidence([low], [features])[0])
 
     answer.recognizer = recognizer  # type: ignore[attr-defined]
     answer.odds = odds(recognizer.level_two, recognizer.markers, inputs)  # type: ignore[attr-defined]

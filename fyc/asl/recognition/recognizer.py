@@ -4,8 +4,8 @@ After the abstracts of Metaxas et al. (LREC 2012) and Liu et al. (2013, 2014), w
 varying length, low-level statistics and phases. What exactly the levels see is ours. Level 1 is a chain for each kind
 of event over low-level features and their windows, with onset, core and offset. Level 2 is one chain for all markers.
 It sees what level 1 says of the moment, of windows up to two seconds away and of how long each event lasts, and
-texture. It does not see low-level geometry again: with it, markers were found less well in the synthetic corpus
-`check`.
+texture. Of events that have rules but were not annotated it sees the scores of the rules. It does not see low-level
+geometry again: with it, markers were found less well in the synthetic corpus `check`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from fyc.asl.recognition.features import FEATURES, Features, extract, from_grid,
 from fyc.asl.recognition.phases import PhasedSegment, phase_order, segments_of
 from fyc.errors import ModelError
 
-#: Of the format of the files.
-FORMAT = "fyc-asl-recognizer-1"
+#: Of the format of the files. The number goes up, too, when a threshold of the rules changes: level 2 has learned from
+#: their scores.
+_NAME = "fyc-asl-recognizer-"
+FORMAT = f"{_NAME}2"
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,30 @@ class EventLevel:
     texture: Pca | None
     chains: LinearCrf | None
 
+    @property
+    def by_rules(self) -> tuple[str, ...]:
+        """Events with rules that were not annotated, R."""
+        return tuple(label for label in rules.RULES if label not in self.classes)
+
     def low(self, features: Features, texture: Array | None) -> Array:
         """(G, D), standardised low-level features; texture (G, P) is on the grid."""
         rows = raw_features(features, texture, self.used, self.texture)
         return self.standard.apply(rows)
 
-    def phases(self, lows: list[Array], features: list[Features]) -> list[Array]:
-        """For each video (G, 3 E), how probable onset, core and offset of each event are; (G, E) scores of rules."""
+    def evidence(self, lows: list[Array], features: list[Features]) -> list[Array]:
+        """For each video (G, 3 E + R): how probable onset, core and offset of each event are, and scores of rules.
+
+        Args:
+            lows: for each video what `low` returned.
+            features: of the same videos.
+        """
+        columns = [label not in self.classes for label in rules.RULES]
+        graded = [rules.scores(one)[:, columns] for one in features]
         if self.chains is None:
-            return [rules.scores(one) for one in features]
+            return graded
         said = self.chains.probabilities([level_one_inputs(low) for low in lows])
-        return [rows[..., 1:].transpose(1, 0, 2).reshape(rows.shape[1], -1) for rows in said]
+        phases = [rows[..., 1:].transpose(1, 0, 2).reshape(rows.shape[1], -1) for rows in said]
+        return [np.column_stack(both) for both in zip(phases, graded, strict=True)]
 
 
 @dataclass
@@ -139,40 +154,40 @@ class Recognizer:
         features = extract(measures)
         gridded = None if texture is None else on_grid(measures.time_s, texture)
         low = self.level_one.low(features, gridded)
-        (phases,) = self.level_one.phases([low], [features])
-        found, names, presence = self._events(features, low, phases)
-        markers, marked = self._markers(features, low, phases)
+        (evidence,) = self.level_one.evidence([low], [features])
+        found, names, presence = self._events(features, low, evidence)
+        markers, marked = self._markers(features, low, evidence)
         return Recognition(
             found, markers, names, self.markers, from_grid(features.time_s, presence, measures.time_s),
             from_grid(features.time_s, marked, measures.time_s),
         )  # fmt: skip
 
     def _events(
-        self, features: Features, low: Array, phases: Array
+        self, features: Features, low: Array, evidence: Array
     ) -> tuple[list[PhasedSegment], tuple[str, ...], Array]:
         level = self.level_one
         if level.chains is None:
-            return rules.detect(features), tuple(rules.RULES), phases
-        presence = present(phases, 3)
+            return rules.detect(features), level.by_rules, evidence
+        presence = present(evidence[:, : 3 * len(level.classes)], 3)
         (tags,) = level.chains.decode([level_one_inputs(low)])
         found = []
         for number, label in enumerate(level.classes):
             found += segments_of(tags[number], (label,), features.time_s, presence[:, number : number + 1])
         return found, level.classes, presence
 
-    def _markers(self, features: Features, low: Array, phases: Array) -> tuple[list[PhasedSegment], Array]:
+    def _markers(self, features: Features, low: Array, evidence: Array) -> tuple[list[PhasedSegment], Array]:
         if self.level_two is None:
             return [], np.zeros((len(low), 0))
-        inputs = self.marker_inputs(low, phases)
+        inputs = self.marker_inputs(low, evidence)
         (rows,), (tags,) = self.level_two.probabilities([inputs]), self.level_two.decode([inputs])
         presence = present(rows[:, 1:], 3)
         found = segments_of(tags, self.markers, features.time_s, presence)
         return sorted(found, key=lambda part: (part.label, part.start_s)), presence
 
-    def marker_inputs(self, low: Array, phases: Array) -> Array:
+    def marker_inputs(self, low: Array, evidence: Array) -> Array:
         """(G, I), what level 2 sees, from low-level features (G, D) and from what level 1 says."""
         texture = low[:, len(self.level_one.used) :]
-        return self.standard.apply(level_two_inputs(phases, self.level_one.chains is not None, texture))
+        return self.standard.apply(level_two_inputs(evidence, len(self.level_one.classes), texture))
 
     def save(self, path: Path) -> None:
         """Write the recognizer as safetensors, whole or not at all; the same recognizer gives the same bytes.
@@ -204,15 +219,15 @@ def load_recognizer(path: Path) -> Recognizer:
     """Read a recognizer; nothing in it is executed.
 
     Raises:
-        ModelError: FYC-M01 if there is no such file, FYC-M03 if it is damaged or something else.
+        ModelError: FYC-M01 if there is no such file, FYC-M03 if it is damaged or something else, FYC-M05 if another
+            version of fyc wrote it, whose recognizers see something else.
     """
     if not path.is_file():
         raise ModelError("FYC-M01", "the recognizer cannot be found", where=str(path), next="check the path")
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+            _check_format(metadata.get("format"), path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         return _assembled(metadata, tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
@@ -220,6 +235,18 @@ def load_recognizer(path: Path) -> Recognizer:
             "FYC-M03", "this is not a recognizer, or a damaged one", where=str(path), why=str(error),
             next="train it again with `fyc asl train`",
         ) from error  # fmt: skip
+
+
+def _check_format(found: str | None, path: Path) -> None:
+    if found == FORMAT:
+        return
+    if found is None or not found.startswith(_NAME):
+        raise ValueError(f"its format is {found!r}, not {FORMAT!r}")
+    raise ModelError(
+        "FYC-M05", "another version of fyc wrote this recognizer", where=str(path),
+        why=f"its format is {found!r}, this fyc reads {FORMAT!r}",
+        next="train it again with `fyc asl train`; tables that are in its folder are used again",
+    )  # fmt: skip
 
 
 def _assembled(metadata: dict[str, str], tensors: dict[str, Array]) -> Recognizer:
@@ -270,20 +297,20 @@ def level_one_inputs(low: Array) -> Array:
     return np.column_stack([low, window_means(low, NEAR)])
 
 
-def level_two_inputs(phases: Array, phased: bool, texture: Array) -> Array:
+def level_two_inputs(evidence: Array, learned: int, texture: Array) -> Array:
     """What level 2 sees, before it is standardised.
 
     Args:
-        phases: (G, 3 E), what level 1 says; or (G, E), scores of rules, if not `phased`.
-        phased: which of them.
+        evidence: (G, 3 E + R), what `EventLevel.evidence` returns.
+        learned: E.
         texture: (G, K), principal components, standardised; K is 0 without.
     """
-    there = present(phases, 3) if phased else phases
-    seen = [phases, window_means(there, FAR), run_lengths(there), texture, window_means(texture, NEAR)]
+    there = np.column_stack([present(evidence[:, : 3 * learned], 3), evidence[:, 3 * learned :]])
+    seen = [evidence, window_means(there, FAR), run_lengths(there), texture, window_means(texture, NEAR)]
     return np.concatenate(seen, axis=1)
 
 
 def present(phases: Array, each: int) -> Array:
     """(G, E), probabilities that a moment lies within a segment, from those of its phases (G, E x each)."""
-    sums: Array = phases.reshape(len(phases), -1, each).sum(axis=2)
+    sums: Array = phases.reshape(len(phases), phases.shape[1] // each, each).sum(axis=2)
     return sums

@@ -10,7 +10,6 @@ import numpy as np
 from fyc.asl.face.camera import Array
 from fyc.asl.measures import Measures
 from fyc.asl.recognition.context import Pca, Standard, folds
-from fyc.asl.recognition.events import RULES
 from fyc.asl.recognition.features import FEATURES, RATE, Features, extract, on_grid
 from fyc.asl.recognition.phases import PhasedSegment, Tags, tags_of
 from fyc.asl.recognition.recognizer import (
@@ -89,8 +88,8 @@ def train(
 ) -> Recognizer:
     """Train both levels. The same examples give the same recognizer.
 
-    Kinds of events and markers are those that are annotated. Without annotated events, level 2 sees what the rules of
-    `fyc.asl.recognition.events` say; without annotated markers there is no level 2.
+    Kinds of events and markers are those that are annotated. Of standard events that are not, level 2 sees what the
+    rules of `fyc.asl.recognition.events` say; without annotated markers there is no level 2.
 
     Args:
         examples: annotated videos, with texture in all or in none.
@@ -118,13 +117,11 @@ def train(
     if not markers:
         nothing = Standard(np.zeros(0), np.zeros(0))
         return Recognizer(About(data, synthetic, len(examples)), level_one, (), nothing, None)
-    phases = (
-        _unseen_phases(level_one, prepared, settings, report) if events else level_one.phases([], prepared.features)
-    )
-    shown = events or tuple(RULES)
+    evidence = _unseen_evidence(level_one, prepared, settings, report)
     textures = [low[:, len(settings.features) :] for low in prepared.lows]
-    pairs = list(zip(phases + with_events_missed(phases, shown), textures + textures, strict=True))
-    rows = [level_two_inputs(part, bool(events), texture) for part, texture in pairs]
+    shown = evidence + with_events_missed(evidence, events, level_one.by_rules)
+    pairs = zip(shown, textures + textures, strict=True)
+    rows = [level_two_inputs(part, len(events), texture) for part, texture in pairs]
     standard = Standard.fit(rows[: len(examples)])
     report("markers")
     level_two = new_chain(rows[0].shape[1], len(markers))
@@ -136,19 +133,22 @@ def train(
     return Recognizer(About(data, synthetic, len(examples)), level_one, markers, standard, level_two)
 
 
-def with_events_missed(phases: list[Array], classes: tuple[str, ...]) -> list[Array]:
+def with_events_missed(evidence: list[Array], classes: tuple[str, ...], by_rules: tuple[str, ...]) -> list[Array]:
     """What level 1 says, with some accompanying events missed in each video, so that level 2 relies on no single one.
 
     In training data a marker may never come without some event; then all else that tells it would go unlearned.
 
     Args:
-        phases: for each video (G, 3 E) or (G, E).
-        classes: the events, E.
+        evidence: for each video (G, 3 E + R).
+        classes: the annotated events, E.
+        by_rules: the others, R.
     """
     chance = np.random.default_rng(0)
-    spared = np.array([label not in ACCOMPANYING for label in classes])
-    kept = [spared | (chance.uniform(size=len(classes)) >= MISSED) for _ in phases]
-    return [part * np.repeat(keep, part.shape[1] // len(classes)) for part, keep in zip(phases, kept, strict=True)]
+    shown = (*classes, *by_rules)
+    columns = np.repeat(np.arange(len(shown)), [3] * len(classes) + [1] * len(by_rules))
+    spared = np.array([label not in ACCOMPANYING for label in shown])
+    kept = [spared | (chance.uniform(size=len(shown)) >= MISSED) for _ in evidence]
+    return [part * keep[columns] for part, keep in zip(evidence, kept, strict=True)]
 
 
 def in_pieces(rows: Sequence[Array], tags: Sequence[Tags]) -> tuple[list[Array], list[Tags]]:
@@ -212,7 +212,7 @@ def _with_chains(
     return EventLevel(classes, level.used, level.standard, level.texture, chains)
 
 
-def _unseen_phases(
+def _unseen_evidence(
     level: EventLevel, prepared: _Prepared, settings: Settings, report: Callable[[str], None]
 ) -> list[Array]:
     """What level 1 says of every video when it was trained without that video, and without its signer.
@@ -220,13 +220,13 @@ def _unseen_phases(
     Level 2 would otherwise learn to trust level 1 more than it deserves.
     """
     places = folds(prepared.groups, FOLDS)
-    if len(set(places.tolist())) < 2:
-        return level.phases(prepared.lows, prepared.features)
+    if level.chains is None or len(set(places.tolist())) < 2:
+        return level.evidence(prepared.lows, prepared.features)
     said: dict[int, Array] = {}
     for fold in sorted(set(places.tolist())):
         report(f"events, without fold {fold + 1}")
         others, own = np.flatnonzero(places != fold), np.flatnonzero(places == fold)
         trained = _with_chains(level, prepared, others, level.classes, settings)
-        part = trained.phases([prepared.lows[n] for n in own], [prepared.features[n] for n in own])
+        part = trained.evidence([prepared.lows[n] for n in own], [prepared.features[n] for n in own])
         said |= dict(zip(own.tolist(), part, strict=True))
     return [said[number] for number in range(len(prepared.features))]

@@ -16,8 +16,8 @@ from safetensors import safe_open
 
 from fyc.asl.measures import Measures
 from fyc.asl.recognition.context import NEAR, Pca, Standard, folds, run_lengths, window_means
-from fyc.asl.recognition.events import RULES
-from fyc.asl.recognition.features import FEATURES
+from fyc.asl.recognition.events import RULES, scores
+from fyc.asl.recognition.features import FEATURES, extract
 from fyc.asl.recognition.recognizer import Recognizer, load_recognizer
 from fyc.asl.recognition.training import MISSED, Example, Settings, in_pieces, train, with_events_missed
 from fyc.asl.segments import macro, match, score
@@ -118,7 +118,7 @@ def test_what_is_no_recognizer_is_refused(trained: Recognizer, tmp_path: Path) -
         load_recognizer(file)
     trained.save(file)
     whole = file.read_bytes()
-    for spoilt in (whole[:-100], whole.replace(b"fyc-asl-recognizer-1", b"fyc-asl-recognizer-9"), b"pickle"):
+    for spoilt in (whole[:-100], whole.replace(b"fyc-asl-recognizer-2", b"fyc-asl-something--2"), b"pickle"):
         file.write_bytes(spoilt)
         with pytest.raises(ModelError, match="not a recognizer") as error:
             load_recognizer(file)
@@ -136,6 +136,17 @@ def test_what_is_no_recognizer_is_refused(trained: Recognizer, tmp_path: Path) -
     assert "standardisation" in str(error.value.why)
 
 
+def test_a_file_of_another_version_says_so(trained: Recognizer, tmp_path: Path) -> None:
+    """What level 2 sees changed with the number of the format; its parameters would fit nothing."""
+    file = tmp_path / "recognizer.safetensors"
+    trained.save(file)
+    file.write_bytes(file.read_bytes().replace(b"fyc-asl-recognizer-2", b"fyc-asl-recognizer-1"))
+    with pytest.raises(ModelError, match="another version of fyc") as error:
+        load_recognizer(file)
+    assert error.value.code == "FYC-M05"
+    assert "fyc asl train" in str(error.value.next)
+
+
 def test_training_is_repeated_exactly() -> None:
     short = Settings(iterations=3, features=USED)
     one, two = (train(examples(range(8)), "few", synthetic=True, settings=short) for _ in range(2))
@@ -151,6 +162,36 @@ def test_without_annotated_events_the_rules_speak() -> None:
     result = recognizer.recognise(plain[1].measures)
     assert result.event_names == tuple(RULES)
     assert result.event_probabilities.shape == (len(plain[1].measures), len(RULES))
+
+
+def test_events_that_nobody_annotated_are_seen_through_their_rules() -> None:
+    """Markers here are brows and shakes; only blinks, which tell nothing, are annotated."""
+
+    def blinks(seed: int) -> Example:
+        measures, gold = sentence(PHRASES[seed % len(PHRASES)], seed)
+        return Example(measures, [part for part in gold if part.label == "blink"], markers_of(gold), f"{seed % 7}")
+
+    longer = replace(QUICK, l2_markers=10)
+    recognizer = train([blinks(seed) for seed in range(32)], "blinks", synthetic=True, settings=longer)
+    level = recognizer.level_one
+    assert level.classes == ("blink",)
+    assert level.by_rules == tuple(label for label in RULES if label != "blink")
+    tests = examples(range(100, 116))
+    assert marker_f1(recognizer, tests) > 0.7
+    result = recognizer.recognise(tests[0].measures)
+    assert result.event_names == level.classes
+    assert {part.label for part in result.events} <= set(level.classes)
+
+
+def test_level_one_says_phases_and_then_scores_of_rules(trained: Recognizer) -> None:
+    (example,) = examples(range(100, 101))
+    features = extract(example.measures)
+    low = trained.level_one.low(features, None)
+    (evidence,) = trained.level_one.evidence([low], [features])
+    learned = len(trained.level_one.classes)
+    assert evidence.shape == (len(low), 3 * learned + len(RULES) - learned)
+    shown = [label not in trained.level_one.classes for label in RULES]
+    assert np.array_equal(evidence[:, 3 * learned :], scores(features)[:, shown])
 
 
 def test_without_annotated_markers_there_are_none(tmp_path: Path) -> None:
@@ -197,11 +238,11 @@ def test_what_cannot_be_trained() -> None:
 
 def test_accompanying_events_are_missed_now_and_then() -> None:
     classes = ("brow-raise", "head-forward", "head-tilt")
-    phases = [np.full((4, 9), 0.2) for _ in range(400)]
-    missed = np.stack([part.any(axis=0) for part in with_events_missed(phases, classes)])
-    assert missed[:, :3].all()
+    evidence = [np.full((4, 11), 0.2) for _ in range(400)]
+    missed = np.stack([part.any(axis=0) for part in with_events_missed(evidence, classes, ("blink", "head-nod"))])
+    assert missed[:, [0, 1, 2, 9]].all()
     assert np.array_equal(missed[:, 3], missed[:, 5])
-    assert 1 - missed[:, [3, 6]].mean(axis=0) == pytest.approx(MISSED, abs=0.07)
+    assert 1 - missed[:, [3, 6, 10]].mean(axis=0) == pytest.approx(MISSED, abs=0.07)
     assert not np.array_equal(missed[:, 3], missed[:, 6])
 
 
