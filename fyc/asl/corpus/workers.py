@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Tell = Callable[["Task", str, int, int | None], None]
 #: What libraries read when they are loaded: a worker has one thread.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: Memory that a worker may need, in bytes: measured are 0.5 GB at 360x288 and 1.1 GB at 3840x2160.
+#: Memory that a worker may need, in bytes: 0.6 GB at 640x480, 1.1 GB at 3840x2160, with the overlay.
 _MEMORY = 1 << 30
 _TELL_S = 0.2
 #: Seconds that a worker has to clean up when it is asked to stop.
