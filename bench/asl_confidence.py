@@ -3,7 +3,7 @@
     python bench/asl_confidence.py [--clips 3] [-o FILE]
 
 Only the split `calibration` is used. Right is a mean error of at most 10 % of the distance of the outer eye corners, as
-it would be seen from the front (`bench/asl_tracking.py`).
+it would be seen from the front (`fyc.asl.bench.clips`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from asl_tracking import KINDS, Measured, clip_of, follow, said
 from safetensors.numpy import save_file
 
+from fyc.asl.bench.clips import KINDS, Measured, clip_of, follow
+from fyc.asl.bench.systems import follower
 from fyc.asl.face.bundle import load_bundle
 from fyc.asl.synthetic.render import Studio
 from fyc.asl.tracker import finders, trackers
@@ -64,8 +65,11 @@ def collect(clips: int) -> list[Measured]:
         for number in range(2 * clips if kind in HARD else clips):
             ensemble = Ensemble(bundle, trackers(host), finders(host), seed=number, confidence=nothing)
             script = clip_of(kind, "calibration", number)
-            system = {"": lambda image, time_s, whole=ensemble: said(whole, image, time_s)}
-            frames += [frame for _, frame in follow(studio, kind, script, system) if frame.evidence is not None]
+            frames += [
+                frame
+                for _, frame in follow(studio, kind, script, {"": follower(ensemble)})
+                if frame.evidence is not None
+            ]
     return frames
 
 

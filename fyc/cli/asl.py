@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fyc.cli import asl_run, asl_signer, asl_train
+from fyc.cli import asl_bench, asl_run, asl_signer, asl_train
 from fyc.cli.options import Json
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     asl_run.add_to(asl)
     asl_signer.add_to(asl)
     asl_train.add_to(asl)
+    asl.add_typer(asl_bench.bench)
     app.add_typer(asl)
 
 

@@ -95,6 +95,7 @@ class Ensemble:
         face: which of several faces to follow, counted from 0, from left to right; None for the largest, most central.
         greedy: let the best tracker speak instead of drawing one.
         confidence: the model of confidence; None for the one that comes with fyc.
+        judge: what judges readings; None for a new `Judge`. `fyc asl bench` gives some that lack a part.
     """
 
     def __init__(
@@ -107,11 +108,12 @@ class Ensemble:
         face: int | None = None,
         greedy: bool = False,
         confidence: ConfidenceModel | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self._trackers = {name: cls(bundle) for name, cls in trackers.items()}
         self._search = FaceSearch(bundle, {name: cls(bundle) for name, cls in finders.items()})
         self._switch = Switch([*self._trackers, ALIGNED], seed=seed, greedy=greedy)
-        self._judge = Judge(bundle.mesh)
+        self._judge = judge or Judge(bundle.mesh)
         self._confidence = confidence or load_confidence()
         self._face = face
         self._size = (0, 0)
