@@ -211,11 +211,20 @@ def show_pose(title: str, poses: Mapping[str, PoseFigures], brows: Mapping[str, 
 
     bins = [f"yaw {low}-{high}" for low, high in BINS]
     rows = [
-        [name, f"{100 * part.missed:.1f}", part.error.text(), *(axis.text(digits=2) for axis in part.axes),
+        [name, f"{100 * part.missed:.1f}", part.error.text(), part.relative.text(), *(axis.text(digits=2) for axis in part.axes),
          *(bin_.text() for bin_ in part.bins)]
         for name, part in poses.items()
     ]  # fmt: skip
-    columns = ("", "missed, %", "error, degrees", "yaw", "pitch", "roll", *(f"|{name}|" for name in bins))
+    columns = (
+        "",
+        "missed, %",
+        "error, degrees",
+        "without offset",
+        "yaw",
+        "pitch",
+        "roll",
+        *(f"|{name}|" for name in bins),
+    )
     show_table(columns, rows, title=f"{title}: pose")
     typer.echo()
     rows = [
@@ -231,7 +240,10 @@ def show_pose(title: str, poses: Mapping[str, PoseFigures], brows: Mapping[str, 
     ]
     columns = ("", "unknown, %", "AUC of a raise of 0.35 cm", "worst head", "|r| of rest with pitch", "r")
     show_table(columns, rows, title="SYNTHETIC: brows")
-    typer.echo("\nmean over heads (95 % interval by bootstrap over heads)")
+    typer.echo(
+        "\nmean over heads (95 % interval by bootstrap over heads); without offset: after the median error of each axis"
+    )
+    typer.echo("of each head was taken off; AUC within heads; r: with its sign, mean of the heads")
 
 
 def show_tracking(

@@ -22,12 +22,15 @@ class PoseFigures:
     Attributes:
         missed: part of the pictures in which it found no face; they are in no other figure.
         error: mean absolute error of yaw, pitch and roll.
+        relative: the same after each axis of each head was shifted by its median error: what a constant offset, such as
+            a wrong camera or an unusual face gives, does not count.
         axes: the same for each of them.
         bins: the same for each bin of |yaw|, see `BINS`.
     """
 
     missed: float
     error: Interval
+    relative: Interval
     axes: tuple[Interval, Interval, Interval]
     bins: tuple[Interval, ...]
 
@@ -37,6 +40,7 @@ class PoseFigures:
         return {
             "missed": self.missed,
             "error_deg": self.error.document(),
+            "error_without_offset_deg": self.relative.document(),
             **{f"{axis}_deg": part.document() for axis, part in zip(("yaw", "pitch", "roll"), self.axes, strict=True)},
             "error_deg_by_yaw": {name: part.document() for name, part in zip(names, self.bins, strict=True)},
         }
@@ -83,21 +87,30 @@ def pose_figures(heads: Sequence[HeadResult]) -> dict[str, PoseFigures]:
 
 
 def _errors(head: HeadResult, answers: Answers) -> Array | None:
-    """(T, 3), absolute, in degrees."""
+    """(T, 3), in degrees, with their signs."""
     if answers.angles is None:
         return None
-    wrapped: Array = np.abs((answers.angles - head.truth + 180) % 360 - 180)
+    wrapped: Array = (answers.angles - head.truth + 180) % 360 - 180
     return wrapped
 
 
-def _pose(heads: Sequence[HeadResult], errors: Sequence[Array]) -> PoseFigures:
+def _pose(heads: Sequence[HeadResult], signed: Sequence[Array]) -> PoseFigures:
+    relative = mean_interval([_mean(np.abs(error - _median(error))) for error in signed])
+    errors = [np.abs(error) for error in signed]
     bins = []
     for low, high in BINS:
         inside = [(low <= np.abs(head.truth[:, 0])) & (np.abs(head.truth[:, 0]) < high) for head in heads]
         bins.append(mean_interval([_mean(error[part]) for error, part in zip(errors, inside, strict=True)]))
     yaw, pitch, roll = (mean_interval([_mean(error[:, axis]) for error in errors]) for axis in range(3))
     missed = float(np.isnan(np.concatenate(errors)[:, 0]).mean())
-    return PoseFigures(missed, mean_interval([_mean(error) for error in errors]), (yaw, pitch, roll), tuple(bins))
+    overall = mean_interval([_mean(error) for error in errors])
+    return PoseFigures(missed, overall, relative, (yaw, pitch, roll), tuple(bins))
+
+
+def _median(errors: Array) -> Array:
+    """(3,), of the pictures in which the face was found."""
+    known = errors[np.isfinite(errors[:, 0])]
+    return np.median(known, axis=0) if len(known) else np.full(3, np.nan)
 
 
 def _mean(values: Array) -> float:

@@ -93,6 +93,7 @@ def test_pose_figures_by_axis_and_bin_leave_missed_pictures_out() -> None:
     assert [axis.value for axis in figures.axes] == pytest.approx([2, 1, 0])
     assert [bin_.value for bin_ in figures.bins[:2]] == pytest.approx([1, 1])
     assert np.isnan(figures.bins[2].value)
+    assert figures.relative.value == pytest.approx(2 / 3)
     assert brow_figures([head])["m"].auc.value == 1
     assert brow_figures([head])["m"].unknown == pytest.approx(1 / 3)
 
