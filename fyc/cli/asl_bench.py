@@ -209,41 +209,22 @@ def show_pose(title: str, poses: Mapping[str, PoseFigures], brows: Mapping[str, 
     from fyc.asl.bench.pose_figures import BINS
     from fyc.ui.tables import show_table
 
-    bins = [f"yaw {low}-{high}" for low, high in BINS]
-    rows = [
-        [name, f"{100 * part.missed:.1f}", part.error.text(), part.relative.text(), *(axis.text(digits=2) for axis in part.axes),
-         *(bin_.text() for bin_ in part.bins)]
-        for name, part in poses.items()
-    ]  # fmt: skip
-    columns = (
-        "",
-        "missed, %",
-        "error, degrees",
-        "without offset",
-        "yaw",
-        "pitch",
-        "roll",
-        *(f"|{name}|" for name in bins),
-    )
+    rows = []
+    for name, part in poses.items():
+        figures = (part.error, part.relative, *part.axes, *part.bins)
+        rows.append([name, f"{100 * part.missed:.1f}", *(figure.text() for figure in figures)])
+    bins = [f"|yaw {low}-{high}|" for low, high in BINS]
+    columns = ["", "missed, %", "error, degrees", "without offset", "yaw", "pitch", "roll", *bins]
     show_table(columns, rows, title=f"{title}: pose")
+    rows = []
+    for name, brow in brows.items():
+        cells = (brow.auc.text(), f"{brow.worst:.2f}", brow.scatter.text(), f"{brow.drift:+.2f}")
+        rows.append([name, f"{100 * brow.unknown:.1f}", *cells])
     typer.echo()
-    rows = [
-        [
-            name,
-            f"{100 * part.unknown:.1f}",
-            part.auc.text(),
-            f"{part.worst:.2f}",
-            part.scatter.text(),
-            f"{part.drift:+.2f}",
-        ]
-        for name, part in brows.items()
-    ]
-    columns = ("", "unknown, %", "AUC of a raise of 0.35 cm", "worst head", "|r| of rest with pitch", "r")
+    columns = ["", "unknown, %", "AUC of a raise of 0.35 cm", "worst head", "|r| of rest with pitch", "r"]
     show_table(columns, rows, title="SYNTHETIC: brows")
-    typer.echo(
-        "\nmean over heads (95 % interval by bootstrap over heads); without offset: after the median error of each axis"
-    )
-    typer.echo("of each head was taken off; AUC within heads; r: with its sign, mean of the heads")
+    typer.echo("\nmean over heads, 95 % interval by bootstrap over heads; AUC and r: within each head")
+    typer.echo("without offset: after the median error of each axis of each head was taken off; r: with its sign")
 
 
 def show_tracking(
