@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from fyc.errors import ElanError, FycError, resource_error
+from filelock import FileLock, Timeout
+
+from fyc.errors import ElanError, FycError, ResourceError, resource_error
+
+#: Seconds to wait for another run: as long as one that was stopped takes to be gone.
+_PATIENCE = 2.0
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -27,6 +34,36 @@ def write_whole(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+@contextmanager
+def alone(lock: Path, what: str, where: Path) -> Iterator[None]:
+    """Be the only one who writes something; the folder of the lock is made.
+
+    The lock is the kernel's: when a process dies, however it dies, it is free.
+
+    Args:
+        lock: the file, which is removed at the end.
+        what: what another run is doing, for the error.
+        where: what is written, for the error.
+
+    Raises:
+        ResourceError: FYC-S03 if another run is writing it, FYC-S01 if the disk is full.
+        ElanError: FYC-E05 if the folder cannot be written.
+    """
+    held = FileLock(lock, timeout=_PATIENCE)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout as error:
+        raise ResourceError("FYC-S03", what, where=str(where), next="wait for it") from error
+    except OSError as error:
+        raise unwritable(lock.parent, error) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
 
 
 def unwritable(path: Path, error: OSError) -> FycError:

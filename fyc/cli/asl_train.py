@@ -38,10 +38,14 @@ def train(
             help="A tier of what brows, eyes and head do; repeatable. By default those that `fyc asl run` writes.",
         ),
     ] = None,
+    no_events: Annotated[bool, typer.Option("--no-events", help="Learn from the tier of markers only.")] = False,
     measures: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--measures", exists=True, file_okay=False, help="Folder of tables that `fyc asl run` wrote: NAME.csv."
+            "--measures",
+            exists=True,
+            file_okay=False,
+            help="Folder of tables that `fyc asl run` wrote: NAME.csv; repeatable, the first that has one counts.",
         ),
     ] = None,
     skip_broken: Annotated[
@@ -58,25 +62,27 @@ def train(
     """
     from fyc.asl.learning.annotated import Wanted, read_all
     from fyc.asl.learning.examples import material
-    from fyc.asl.learning.model import TABLES, document, learn, make_folder, measure_all, write_model
+    from fyc.asl.learning.model import TABLES, document, learn, measure_all, model_folder, write_model
     from fyc.asl.learning.sources import measured
     from fyc.cli.runtime import print_json
 
-    wanted = Wanted(markers, tuple(events) if events else None)
-    read, broken = read_all(documents, wanted, measures, skip=skip_broken)
-    make_folder(output)
-    folders = [output / TABLES, *([] if measures is None else [measures])]
+    if events and no_events:
+        raise typer.BadParameter("a tier of events is named as well", param_hint="--no-events")
+    wanted = Wanted(markers, () if no_events else tuple(events) if events else None)
+    given = measures or []
+    read, broken = read_all(documents, wanted, given, skip=skip_broken)
     analyst = _analyst(offline)
-    with _progress(read) as follow:
+    with model_folder(output):
+        with _progress(read) as follow:
 
-        def measure(video: AnnotatedVideo) -> Measures:
-            return measured(video.source.path, folders, analyst, follow(video))
+            def measure(video: AnnotatedVideo) -> Measures:
+                return measured(video.source.path, [output / TABLES, *given], analyst, follow(video))
 
-        videos, unmeasured = measure_all(read, measure, skip=skip_broken)
-    data = ", ".join(sorted({video.path.resolve().parent.name for video, _ in videos}))
-    learned = learn(material(videos), data, _say)
-    report = document(learned, [video for video, _ in videos], [*broken, *unmeasured])
-    write_model(learned, report, output)
+            videos, unmeasured = measure_all(read, measure, skip=skip_broken)
+        data = ", ".join(sorted({video.path.resolve().parent.name for video, _ in videos}))
+        learned = learn(material(videos), data, _say)
+        report = document(learned, [video for video, _ in videos], [*broken, *unmeasured])
+        write_model(learned, report, output)
     if json:
         print_json(report)
     else:

@@ -30,7 +30,7 @@ class Wanted:
     Attributes:
         markers: the tier of markers.
         events: tiers of events, which every document must have; None for those that `fyc asl run` writes, as far as
-            all documents have them.
+            all documents have them; empty to learn from none.
     """
 
     markers: str = MARKER_TIER
@@ -64,13 +64,13 @@ class AnnotatedVideo:
         return self.markers.participant or f"video {self.source.path.resolve()}"
 
 
-def read_annotated(path: Path, wanted: Wanted, folder: Path | None = None) -> AnnotatedVideo:
+def read_annotated(path: Path, wanted: Wanted, folders: Sequence[Path] = ()) -> AnnotatedVideo:
     """Read a document and its table, or check that its video can be opened.
 
     Args:
         path: of the document.
         wanted: tiers.
-        folder: of tables, see `fyc.asl.learning.sources.find_source`.
+        folders: of tables, see `fyc.asl.learning.sources.find_source`.
 
     Raises:
         ElanError: FYC-E01 to FYC-E03 for the document, FYC-E08 for its table, FYC-E09 if it has no such tier.
@@ -82,7 +82,7 @@ def read_annotated(path: Path, wanted: Wanted, folder: Path | None = None) -> An
         events = [tier for name in TIERS if (tier := _named(document, name)) and tier.name != markers.name]
     else:
         events = [_tier(document, name, path, "--events") for name in dict.fromkeys(wanted.events)]
-    source = find_source(path, document, folder)
+    source = find_source(path, document, folders)
     measures = read_csv(source.path) if source.is_table else None
     if not source.is_table:
         check_video(source.path)
@@ -96,32 +96,32 @@ def read_annotated(path: Path, wanted: Wanted, folder: Path | None = None) -> An
 
 
 def read_all(
-    paths: Sequence[Path], wanted: Wanted, folder: Path | None = None, *, skip: bool = False
+    paths: Sequence[Path], wanted: Wanted, folders: Sequence[Path] = (), *, skip: bool = False
 ) -> tuple[list[AnnotatedVideo], list[FycError]]:
     """Read all documents before anything else is done with them.
 
     Args:
         paths: documents, or folders of them.
-        wanted, folder: as for `read_annotated`.
+        wanted, folders: as for `read_annotated`.
         skip: whether documents that cannot be used are left out, and their errors returned.
 
     Raises:
         FycError: as `read_annotated`, if not `skip`, or if no document can be used; FYC-E01 if a folder has none,
             FYC-E09 if nothing is annotated.
-        UserError: FYC-R09 if two documents have the name of one table in the folder.
+        UserError: FYC-R09 if two documents have the name of one table in the folders.
     """
     files = [file for path in paths for file in (_documents(path) if path.is_dir() else [path])]
     files = list({file.resolve(): file for file in files}.values())
     same = [stem for stem, times in Counter(file.stem for file in files).items() if times > 1]
-    if folder is not None and same:
+    if folders and same:
         raise UserError(
             "FYC-R09", f"several documents are named {same[0]!r}, and --measures has one table of this name",
-            where=str(folder), next="train without --measures, or rename them",
+            where=", ".join(map(str, folders)), next="train without --measures, or rename them",
         )  # fmt: skip
     videos, errors = [], []
     for file in files:
         try:
-            videos.append(read_annotated(file, wanted, folder))
+            videos.append(read_annotated(file, wanted, folders))
         except UserError as error:
             errors.append(error)
     if errors and not (skip and videos):

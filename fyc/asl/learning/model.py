@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fyc.asl.files import unwritable, write_whole
+from fyc.asl.files import alone, write_whole
 from fyc.asl.learning.annotated import AnnotatedVideo, beyond
 from fyc.asl.learning.examples import Material
+from fyc.asl.learning.sources import remove_parts
 from fyc.asl.learning.validation import FEW, Judgement, Label, judge, labels
 from fyc.asl.measures import Measures
 from fyc.asl.recognition.recognizer import Recognizer, load_recognizer
@@ -153,17 +155,19 @@ def _label(label: Label, scores: Mapping[str, Score]) -> dict[str, Any]:
     return counts | found
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, before anything is measured for it.
+@contextmanager
+def model_folder(folder: Path) -> Iterator[None]:
+    """Make the folder and have it alone; what a killed training left half-written in it is removed, tables are kept.
 
     Raises:
-        ElanError: FYC-E05 if that cannot be.
-        ResourceError: FYC-S01 if the disk is full.
+        ElanError: FYC-E05 if it cannot be written.
+        ResourceError: FYC-S03 if another training writes it, FYC-S01 if the disk is full.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    with alone(folder / ".train.lock", "another training is writing this model", folder):
+        for name in (RECOGNIZER, REPORT):
+            (folder / f".{name}.new").unlink(missing_ok=True)
+        remove_parts(folder / TABLES)
+        yield
 
 
 def write_model(learned: Learned, report: Mapping[str, Any], folder: Path) -> None:

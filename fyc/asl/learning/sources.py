@@ -19,6 +19,8 @@ from fyc.asl.tracking.track_file import write_track
 from fyc.asl.video.reader import open_video
 from fyc.errors import VideoError
 
+#: Ending of the track of a video that is being measured.
+_TRACK = ".track"
 #: Suffixes of videos that are looked for beside a document.
 _VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".wmv")
 
@@ -38,25 +40,26 @@ class Source:
     origin_s: float
 
 
-def find_source(path: Path, document: Document, folder: Path | None) -> Source:
+def find_source(path: Path, document: Document, folders: Sequence[Path] = ()) -> Source:
     """Find the measures of a document, or else its video.
 
-    A table is NAME.csv in the folder, a table that the document links, or NAME.csv beside it; CSV files that hold
-    something else are passed over. A video is the first one that the document names, where it says or beside the
-    document, or one beside it that has the name of either.
+    A table is NAME.csv in the first of the folders that has it, a table that the document links, or NAME.csv beside it;
+    CSV files that hold something else are passed over. A video is the first one that the document names, where it says
+    or beside the document, or one beside it that has the name of either.
 
     Args:
         path: of the document.
         document: what is in it.
-        folder: of tables; None for none.
+        folders: of tables.
 
     Raises:
         VideoError: FYC-V01 if neither is there.
     """
     films = [media for media in document.media if not media.mime_type.startswith("audio/")]
     origin = films[0].time_origin_ms / 1000 if films else 0.0
-    if folder is not None and (folder / f"{path.stem}.csv").is_file():
-        return Source(folder / f"{path.stem}.csv", True, origin)
+    for given in (folder / f"{path.stem}.csv" for folder in folders):
+        if given.is_file():
+            return Source(given, True, origin)
     linked = [(file.path, file.time_origin_ms / 1000) for file in document.linked]
     for table, shift in (*linked, (path.with_suffix(".csv"), origin)):
         if is_table(table):
@@ -110,7 +113,7 @@ def measured(
         if (folder / name).is_file():
             return read_csv(folder / name)
     kept = folders[0] / name
-    track = kept.with_name(f".{name}.track")
+    track = kept.with_name(f".{name}{_TRACK}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with write_track(track, {}) as file:
@@ -120,6 +123,20 @@ def measured(
         raise unwritable(kept, error) from error
     write_csv(analysis, find(analysis).events, EVENT_LABELS, kept)
     return read_csv(kept)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process left of tables in the folder that `measured` keeps them in; nobody else writes it.
+
+    Raises:
+        ElanError: FYC-E05 if they cannot be removed.
+    """
+    try:
+        for pattern in ("..*.csv.*.part", f".*.csv{_TRACK}", ".*.csv.new"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _beside(path: Path, stems: list[str]) -> Path | None:

@@ -10,47 +10,27 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from fyc.asl.elan.seal import is_unbroken
-from fyc.asl.files import unwritable
+from fyc.asl.files import alone, unwritable
 from fyc.asl.output.record import Record
-from fyc.errors import ElanError, FycError, ResourceError
+from fyc.errors import ElanError, FycError
 
 if TYPE_CHECKING:
     from fyc.asl.run import Results
-
-#: Seconds to wait for another run: as long as one that was stopped takes to be gone.
-_PATIENCE = 2.0
 
 
 @contextmanager
 def claim(results: Results) -> Iterator[None]:
     """Have the results of a video alone; what a killed run left half-written is removed.
 
-    The lock is the kernel's: when a process dies, however it dies, it is free.
-
     Raises:
         ResourceError: FYC-S03 if another run has them, FYC-S01 if the disk is full.
         ElanError: FYC-E05 if the folder cannot be written.
     """
     folder, name = results.eaf.parent, results.eaf.stem
-    lock = FileLock(folder / f".{name}.lock", timeout=_PATIENCE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise ResourceError(
-            "FYC-S03", "another run is making these results", where=str(results.eaf), next="wait for it",
-        ) from error  # fmt: skip
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    try:
+    with alone(folder / f".{name}.lock", "another run is making these results", results.eaf):
         remove_litter(results)
         yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def remove_litter(results: Results) -> None:

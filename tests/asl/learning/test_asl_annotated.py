@@ -151,16 +151,17 @@ def test_where_tables_are_found(tmp_path: Path) -> None:
     annotate(tmp_path / "a", 0, change=link)
     found = read_annotated(eaf, Wanted())
     assert (found.source.path, found.source.origin_s) == (linked, 0.2)
-    assert read_annotated(eaf, Wanted(), tmp_path / "given").source.path == given
+    assert read_annotated(eaf, Wanted(), [tmp_path / "a", tmp_path / "given"]).source.path == eaf.with_suffix(".csv")
+    assert read_annotated(eaf, Wanted(), [tmp_path / "linked", tmp_path / "given"]).source.path == given
     foreign.rename(given)
-    assert fails("FYC-E08", [eaf], Wanted(), tmp_path / "given").where == str(given)
+    assert fails("FYC-E08", [eaf], Wanted(), [tmp_path / "given"]).where == str(given)
 
 
 def test_one_table_for_two_documents_is_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         annotate(tmp_path / folder, 0)
     assert len(read_all([tmp_path / "a", tmp_path / "b", tmp_path / "a"], Wanted())[0]) == 2
-    assert "'sentence 000'" in fails("FYC-R09", [tmp_path / "a", tmp_path / "b"], Wanted(), tmp_path / "a").what
+    assert "'sentence 000'" in fails("FYC-R09", [tmp_path / "a", tmp_path / "b"], Wanted(), [tmp_path / "a"]).what
 
 
 def test_a_moved_corpus(tmp_path: Path) -> None:

@@ -19,18 +19,19 @@ from asl_measures import markers_of, sentence
 from typer.testing import CliRunner, Result
 
 from fyc.asl.elan.document import Annotation, Document, Vocabulary
-from fyc.asl.learning.model import RECOGNIZER, REPORT, open_model
+from fyc.asl.learning.model import RECOGNIZER, REPORT, model_folder, open_model
 from fyc.asl.learning.validation import judge, labels
 from fyc.asl.output.annotation import MARKER_TIER, SYNTHETIC, TIERS, make_tiers
 from fyc.asl.output.csv_table import COLUMNS, write_csv
 from fyc.asl.recognition.context import Pca
+from fyc.asl.recognition.events import RULES
 from fyc.asl.recognition.features import FEATURES
 from fyc.asl.recognition.recognizer import About, Recognizer
 from fyc.asl.recognition.training import Example, Settings, train
 from fyc.asl.run import EVENT_LABELS, find
 from fyc.asl.segments import Segment
 from fyc.cli.main import app
-from fyc.errors import FycError, ModelError
+from fyc.errors import FycError, ModelError, ResourceError
 
 QUICK = Settings(iterations=8, features=FEATURES[:10])
 
@@ -186,7 +187,47 @@ def test_killed_while_it_learns_it_leaves_the_old_model(taught: tuple[Path, Path
         process.send_signal(signal.SIGKILL)
         process.communicate()
         files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-        assert files == ({RECOGNIZER: before} if before else {})
+        assert files == ({RECOGNIZER: before} if before else {}) | {".train.lock": b""}
+
+
+def test_events_are_left_out_when_that_is_asked_for(tmp_path: Path) -> None:
+    """The tier of brows has a name of `fyc asl run`, and would be learned from."""
+    for seed in (0, 4):
+        annotate(tmp_path / "corpus", seed, signer="Anna")
+    words = ("train", tmp_path / "corpus", "-o", tmp_path / "model", "--no-events")
+    report = json.loads(fyc(*words, "--json").stdout)
+    assert report["events"] == []
+    assert [entry["label"] for entry in report["markers"]] == ["wh-question"]
+    assert open_model(tmp_path / "model").level_one.by_rules == tuple(RULES)
+    done = fyc(*words, "--events", "brows")
+    assert done.exit_code == 2
+    assert "--no-events" in done.stderr
+
+
+def test_tables_of_several_folders(tmp_path: Path) -> None:
+    """Each document has its table in another folder; with the first folder only the other has none."""
+    for seed in (0, 4):
+        eaf = annotate(tmp_path / "corpus", seed, signer="Anna", events={})
+        (tmp_path / f"tables {seed}").mkdir()
+        eaf.with_suffix(".csv").rename(tmp_path / f"tables {seed}" / f"{eaf.stem}.csv")
+    words = ["train", tmp_path / "corpus", "-o", tmp_path / "model", "--measures", tmp_path / "tables 0"]
+    one = fyc(*words)
+    assert isinstance(one.exception, FycError)
+    assert one.exception.code == "FYC-V01"
+    both = fyc(*words, "--measures", tmp_path / "tables 4")
+    assert both.exit_code == 0
+    assert "learned from 2 documents" in both.stdout
+
+
+def test_two_trainings_of_one_model(tmp_path: Path) -> None:
+    markers_only(tmp_path / "corpus", (0, 4))
+    words = ("train", tmp_path / "corpus", "-o", tmp_path / "model")
+    with model_folder(tmp_path / "model"):
+        done = fyc(*words)
+    assert isinstance(done.exception, ResourceError)
+    assert done.exception.code == "FYC-S03"
+    assert list((tmp_path / "model").iterdir()) == []
+    assert fyc(*words).exit_code == 0
 
 
 def small(events: Sequence[Segment] = ()) -> tuple[Example, Example]:

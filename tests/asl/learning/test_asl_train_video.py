@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -108,3 +112,36 @@ def test_a_changed_video_is_measured_again(talking: Path, landmarker_file: Path,
                 writer.add(frame)
         fyc("train", tmp_path, "-o", tmp_path, "--markers", "NMM")
     assert sorted(len(read_csv(path)) for path in (tmp_path / TABLES).iterdir()) == [34, 36]
+
+
+def test_killed_while_it_measures_it_goes_on(talking: Path, landmarker_file: Path, tmp_path: Path) -> None:
+    """kill -9 in the second of two videos: the table of the first is kept, and nothing hidden stays."""
+    with av.open(str(talking)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 34)]
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.eaf").write_text(EAF.format(name=name), encoding="utf-8")
+        with write_video(tmp_path / f"{name}.mp4", (360, 288), 25.0) as writer:
+            for frame in frames[: 34 if name == "one" else 33]:
+                writer.add(frame)
+    model = tmp_path / "model"
+    words = ["train", str(tmp_path), "-o", str(model), "--markers", "NMM"]
+    command = [sys.executable, "-m", "fyc", "asl", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.stderr is not None
+    assert any("measuring two.mp4" in line for line in process.stderr)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (kept,) = (model / TABLES).glob("*.csv")
+    left = [path.name for path in (model / TABLES).iterdir() if path != kept]
+    assert left
+    assert all(name.startswith(".") for name in left)
+    written = kept.stat().st_mtime_ns
+
+    fyc("train", tmp_path / "one.eaf", "-o", model, "--markers", "NMM")
+    assert list((model / TABLES).iterdir()) == [kept]
+    done = fyc(*words)
+    assert "measuring one.mp4" not in done.stderr
+    assert "measuring two.mp4" in done.stderr
+    assert kept.stat().st_mtime_ns == written
+    assert len(list((model / TABLES).iterdir())) == 2
+    assert {path.name for path in model.iterdir()} == {"recognizer.safetensors", REPORT, TABLES}
