@@ -34,7 +34,9 @@ _SPECTRUM_S, _RHYTHM_S = 1.0, 1.2
 #: Velocities that are no larger than this are noise, in degrees a second.
 _FLOOR = 8.0
 #: Brows are at rest within so many cm.
-_QUIET = 0.04
+_QUIET = 0.06
+#: Eyes that are less open than this part are closed.
+_CLOSED = 0.6
 
 CHANNELS = ("yaw", "pitch", "roll", "x", "y", "z", "brow_inner", "brow_outer", "eyes", "mouth")
 _PERIODIC = ("yaw", "pitch")
@@ -181,8 +183,9 @@ def _quiet(values: Array) -> Flags:
 
 
 def _channels(measures: Measures) -> Array:
-    """(T, 10), the columns `CHANNELS`; left and right are one, whichever of them is known."""
+    """(T, 10), the columns `CHANNELS`; left and right are one, whichever of them is known. Brows in a blink are not."""
     table = measures.table
+    table[_blinking(measures), 6:10] = np.nan
     pairs = [table[:, columns] for columns in ((6, 8), (7, 9), (10, 11))]
     known = [np.isfinite(pair) for pair in pairs]
     means = [
@@ -190,6 +193,21 @@ def _channels(measures: Measures) -> Array:
         for pair, seen in zip(pairs, known, strict=True)
     ]
     return np.column_stack([table[:, :6], *means, measures.mouth])
+
+
+def _blinking(measures: Measures) -> Flags:
+    """(T,), frames with closed eyes, and their neighbours, if the eyes open again within `SHORT_GAP`.
+
+    Lids pull at what lies above them, and the landmarks that the pose comes from: brows seem to move by 0.1 cm.
+    """
+    closed = np.nan_to_num(measures.eyes, nan=1.0).mean(axis=1) < _CLOSED
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], closed, [False]]).astype(np.int8))).reshape(-1, 2)
+    flags = np.zeros(len(closed), bool)
+    for first, end in edges:
+        opens_again = 0 < first and end < len(closed)
+        if opens_again and measures.time_s[end] - measures.time_s[first] < SHORT_GAP:
+            flags[max(first - 1, 0) : end + 1] = True
+    return flags
 
 
 def _bridge(values: Array) -> Array:

@@ -133,3 +133,18 @@ def test_rest_is_where_a_signal_mostly_is() -> None:
     values = np.concatenate([np.full(60, 2.0), np.linspace(2, 12, 40), [np.nan]])
     assert rest_level(values) == pytest.approx(2)
     assert rest_level(np.array([np.nan])) == 0
+
+
+@pytest.mark.parametrize(("seconds", "moved"), [(0.2, False), (1.5, True)])
+def test_brows_in_a_blink_are_bridged_and_in_long_closures_kept(seconds: float, moved: bool) -> None:
+    """Brows that seem to sink with the lids: in a blink it is the lids' doing, in a long closure it may be a frown."""
+    times = np.arange(120) / 30
+    table = np.zeros((len(times), 13))
+    table[:, 10:12] = 1
+    shut = (times >= 1.5) & (times < 1.5 + seconds)
+    table[shut, 6:10] = -0.2
+    table[shut, 10:12] = 0
+    brows = extract(Measures.from_table(times, np.ones(len(times)), table)).column("brow_inner")
+    assert np.isfinite(brows).all()
+    assert (brows.min() < -0.15) == moved
+    assert abs(brows.max()) < 0.03
