@@ -204,7 +204,7 @@ def _blinking(measures: Measures) -> Flags:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], closed, [False]]).astype(np.int8))).reshape(-1, 2)
     flags = np.zeros(len(closed), bool)
     for first, end in edges:
-        opens_again = 0 < first and end < len(closed)
+        opens_again = first > 0 and end < len(closed)
         if opens_again and measures.time_s[end] - measures.time_s[first] < SHORT_GAP:
             flags[max(first - 1, 0) : end + 1] = True
     return flags
