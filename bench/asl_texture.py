@@ -10,7 +10,7 @@ minutes.
 Texture is described less the median of its signer, over all of their clips here: at rest, faces differ more from each
 other than from themselves. Geometry knows rest from each clip alone. So whatever the comparison favours is texture.
 Chosen on `fit`, two thirds against one: the median of the signer, not of the clip; 24 components, not 8. Of local
-binary patterns the two coarser levels are used.
+binary patterns the two coarser levels are used. Figures of single frames of `check` were seen meanwhile.
 
 All is synthetic: textures of two real men on heads that do not exist. Nothing here says anything about ASL.
 """
