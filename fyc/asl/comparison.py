@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fyc.asl.elan.document import Document, Tier
 from fyc.asl.elan.read import read_eaf
+from fyc.asl.files import documents_in
 from fyc.asl.segments import Score, Segment, score
 from fyc.errors import ElanError, UserError
 
@@ -105,7 +106,7 @@ def _pairs(predicted: Path, true: Path, unmatched: list[str]) -> list[tuple[Path
 def _documents(folder: Path) -> dict[str, Path]:
     if not folder.exists():
         raise ElanError("FYC-E01", "the folder cannot be found", where=str(folder), next="check the path")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".eaf" and path.is_file()}
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in documents_in(folder)}
 
 
 def _common(

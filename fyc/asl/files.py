@@ -15,6 +15,12 @@ from fyc.errors import ElanError, FycError, ResourceError, resource_error
 _PATIENCE = 2.0
 
 
+def documents_in(folder: Path) -> list[Path]:
+    """The .eaf files of a folder, through its whole depth, in the order of their paths; hidden ones are left out."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() == ".eaf" and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file by a temporary sibling and a rename; it survives the death of the process and of the machine.
 

@@ -113,6 +113,21 @@ def test_folders_are_matched_by_name(fyc: Run, tmp_path: Path) -> None:
     assert {key: value + value for key, value in alone.scores.items()} == twice.scores
 
 
+def test_folders_are_matched_through_their_depth(fyc: Run, tmp_path: Path) -> None:
+    """Documents of two signers have the same name; hidden ones, and copies, are no documents."""
+    pred, truth = tmp_path / "pred", tmp_path / "truth"
+    for folder, document in ((pred, PREDICTED), (truth, TRUE)):
+        for place in ("anna/one.eaf", "ben/one.eaf", ".old/one.eaf", "anna/.one.eaf"):
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            save(folder / place, document)
+        (folder / "anna" / "one.eaf.bak").write_text("x", encoding="utf-8")
+    found = report(fyc, "--pred", pred, "--truth", truth, "--tier", "NMM")
+    assert [Path(pair["truth"]).relative_to(truth).as_posix() for pair in found["files"]] == [
+        "anna/one.eaf", "ben/one.eaf",
+    ]  # fmt: skip
+    assert found["unmatched"] == []
+
+
 def test_problems_of_the_documents_are_told(fyc: Run, tmp_path: Path, files: tuple[Path, Path]) -> None:
     overlapping = tmp_path / "overlap.eaf"
     text = files[1].read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 from fyc.asl.elan.document import Document, Tier
 from fyc.asl.elan.read import read_eaf
 from fyc.asl.elan.seal import is_unbroken
+from fyc.asl.files import documents_in
 from fyc.asl.learning.sources import Source, check_video, find_source
 from fyc.asl.measures import Measures
 from fyc.asl.output.annotation import MARKER_TIER, SYNTHETIC, TIERS
@@ -146,7 +147,7 @@ def check_marked(videos: Sequence[AnnotatedVideo]) -> None:
 
 
 def _documents(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".eaf" and path.is_file())
+    found = documents_in(folder)
     if not found:
         raise ElanError("FYC-E01", "there is no .eaf file in this folder", where=str(folder), next="check the path")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,9 +44,9 @@ class Source:
 def find_source(path: Path, document: Document, folders: Sequence[Path] = ()) -> Source:
     """Find the measures of a document, or else its video.
 
-    A table is NAME.csv in the first of the folders that has it, a table that the document links, or NAME.csv beside it;
-    CSV files that hold something else are passed over. A video is the first one that the document names, where it says
-    or beside the document, or one beside it that has the name of either.
+    A table is NAME.csv in or below the first of the folders that has it, a table that the document links, or NAME.csv
+    beside it; CSV files that hold something else are passed over. A video is the first one that the document names,
+    where it says or beside the document, or one beside it that has the name of either.
 
     Args:
         path: of the document.
@@ -57,9 +58,11 @@ def find_source(path: Path, document: Document, folders: Sequence[Path] = ()) ->
     """
     films = [media for media in document.media if not media.mime_type.startswith("audio/")]
     origin = films[0].time_origin_ms / 1000 if films else 0.0
-    for given in (folder / f"{path.stem}.csv" for folder in folders):
-        if given.is_file():
-            return Source(given, True, origin)
+    for folder in folders:
+        given = [folder / f"{path.stem}.csv", *sorted(folder.rglob(f"*/{escape(path.stem)}.csv"))]
+        there = [table for table in given if table.is_file()]
+        if there:
+            return Source(there[0], True, origin)
     linked = [(file.path, file.time_origin_ms / 1000) for file in document.linked]
     for table, shift in (*linked, (path.with_suffix(".csv"), origin)):
         if is_table(table):

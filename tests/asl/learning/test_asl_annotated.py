@@ -98,6 +98,19 @@ def test_a_missing_tier_is_named_with_those_that_there_are(tmp_path: Path) -> No
     assert "--events" in fails("FYC-E09", [eaf], Wanted(events=("gaze",))).next
 
 
+def test_a_corpus_in_folders_and_its_tables_in_others(tmp_path: Path) -> None:
+    """A folder for each signer, as `fyc asl run` mirrors them."""
+    annotate(tmp_path / "docs" / "anna", 0)
+    annotate(tmp_path / "docs" / "ben", 1)
+    tables = tmp_path / "tables"
+    for table in sorted((tmp_path / "docs").rglob("*.csv")):
+        (tables / table.parent.name).mkdir(parents=True)
+        table.rename(tables / table.parent.name / table.name)
+    videos, _ = read_all([tmp_path / "docs"], Wanted(), [tables])
+    assert [video.path.parent.name for video in videos] == ["anna", "ben"]
+    assert [video.source.path.parent for video in videos] == [tables / "anna", tables / "ben"]
+
+
 def test_all_broken_documents_are_named_at_once_or_left_out(tmp_path: Path) -> None:
     corpus(tmp_path, 4)
     (tmp_path / "sentence 001.eaf").write_text("<x/>", encoding="utf-8")
