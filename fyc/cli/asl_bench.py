@@ -140,11 +140,12 @@ def films(
 ) -> None:
     """Write SYNTHETIC sentences as videos, each with an ELAN document of what is true in it.
 
-    For trying `fyc asl run`, `train` and `eval` without an annotated corpus. What is there is not written again.
+    A folder for each signer. For trying `fyc asl signer`, `run`, `train` and `eval` without an annotated corpus. What
+    is there is not written again.
     """
     from fyc.asl.face.bundle import load_bundle
     from fyc.asl.synthetic.corpora import CORPORA
-    from fyc.asl.synthetic.films import film
+    from fyc.asl.synthetic.films import film, signer_name
     from fyc.asl.synthetic.films import pairs as all_pairs
     from fyc.asl.synthetic.films import sentences as all_sentences
     from fyc.asl.synthetic.render import Studio
@@ -155,10 +156,13 @@ def films(
         raise typer.BadParameter("there is nothing to write: give --sentences or --pairs")
     source = CORPORA[corpus]
     scripts = [*all_sentences(source, sentences), *all_pairs(source, pairs)]
-    missing = [script for script in scripts if not (folder / f"{script.name}.eaf").exists()]
+    folders = {script.name: folder / signer_name(script) for script in scripts}
+    missing = [script for script in scripts if not (folders[script.name] / f"{script.name}.eaf").exists()]
     studio = Studio(load_bundle(offline=offline), offline=offline)
     with _progress() as bars:
-        written = [str(film(studio, script, folder)) for script in bars.track(missing, description="films")]
+        written = [
+            str(film(studio, script, folders[script.name])) for script in bars.track(missing, description="films")
+        ]
     there = len(scripts) - len(missing)
     if json:
         print_json(_header(corpus) | {"corpus": corpus, "documents": written, "there_before": there})

@@ -64,8 +64,9 @@ def test_films_are_documents_of_the_truth_and_are_not_written_twice(
     done = fyc("films", str(folder), "--corpus", "check", "--offline")
     assert done.exit_code == 0, done.output
     assert "SYNTHETIC" in done.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["check-0.eaf", "check-0.mp4"]
-    document = folder / "check-0.eaf"
+    signer = folder / "calibration-00"
+    assert sorted(path.name for path in folder.rglob("*.*")) == ["check-0.eaf", "check-0.mp4"]
+    document = signer / "check-0.eaf"
     assert "synthetic" in document.read_text(encoding="utf-8")
     same = CliRunner().invoke(app, ["asl", "eval", "--pred", str(document), "--truth", str(document), "--json"])
     assert json.loads(same.stdout)["micro"]["f1"] == 1
