@@ -61,7 +61,7 @@ def main() -> None:
     clips = clips_of(CORPORA[words.corpus], words.tables)
     sentences = [clip for clip in clips if not clip.contrast]
     print(f"SYNTHETIC, corpus {words.corpus}: {len(sentences)} sentences, {len(clips) - len(sentences)} clips of pairs")
-    print(f"trained on {recognizer.about.data}, {recognizer.about.videos} videos")
+    print(f"trained on {recognizer.about.videos} videos")
     found = [recognizer.recognise(clip.measures) for clip in sentences]
     heads = np.array([clip.script.signer.head for clip in sentences])
     events = [gold_segments(clip.script, "event") for clip in sentences]
