@@ -164,7 +164,7 @@ def test_any_edit_breaks_the_seal_and_is_kept(made: Callable[[Record], Results])
 def test_a_claim_keeps_others_out_removes_litter_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fyc.asl.output.claim._PATIENCE", 0.1)
+    monkeypatch.setattr("fyc.asl.files._PATIENCE", 0.1)
     results = Results.in_folder(tmp_path / "new" / "out", "a")
     litter = [".a.eaf.new", ".a.overlay.mp4.new", ".a.track.landmarks.part", ".a.track.safetensors.part", ".a.pfsx.new"]
     foreign = [".ab.eaf.new", ".a b.track.landmarks.part", "a.csv"]
