@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from fyc.asl.measures import Measures
-from fyc.asl.output.annotation import LEAST_CONFIDENCE
 from fyc.asl.output.csv_read import read_csv
 from fyc.asl.recognition.crf import FORBIDDEN
 from fyc.asl.recognition.events import RULES, detect
@@ -79,8 +78,7 @@ def clips_of(corpus: Corpus, tables: Path) -> list[Clip]:
     """All tables of a folder, with their scripts; where the track cannot be trusted nothing is known."""
     found = []
     for path in sorted(tables.rglob("*.csv")):
-        measures = read_csv(path)
-        measures = measures.without(measures.confidence < LEAST_CONFIDENCE)
+        measures = read_csv(path).trusted()
         name = path.stem.removeprefix(f"{corpus.name}-")
         if name.isdigit():
             found.append(Clip(corpus.sentence(int(name)), measures))

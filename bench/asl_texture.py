@@ -33,7 +33,6 @@ from fyc.asl.analysis import Analyst
 from fyc.asl.face.bundle import load_bundle
 from fyc.asl.face.texture import DIRECTIONS, LEVELS, PARTS, PATTERNS, TexturePyramid
 from fyc.asl.measures import Measures
-from fyc.asl.output.annotation import LEAST_CONFIDENCE
 from fyc.asl.recognition.events import RULES
 from fyc.asl.recognition.features import FEATURES
 from fyc.asl.recognition.phases import PhasedSegment
@@ -102,7 +101,8 @@ def analyse(video: Path, kept: Path) -> None:
     part = kept.with_name(f".{kept.name}")
     part.parent.mkdir(parents=True, exist_ok=True)
     described = {name: np.array(values) for name, values in rows.items()}
-    np.savez(part, time_s=measures.time_s, confidence=measures.confidence, table=measures.table, **described)
+    known = {name: getattr(measures, name) for name in ("time_s", "confidence", "table", "occluded")}
+    np.savez(part, **known, **described)
     part.rename(kept)
 
 
@@ -114,9 +114,9 @@ def clip_of(job: tuple[str, int, Path, Path]) -> Clip:
     if not kept.exists():
         analyse(films / name / signer_name(script) / f"{script.name}.mp4", kept)
     with np.load(kept) as file:
-        measures = Measures.from_table(file["time_s"], file["confidence"], file["table"])
+        measures = Measures.from_table(*(file[name] for name in ("time_s", "confidence", "table", "occluded")))
         textures = {name: file[name][:, columns(name)].astype(np.float64) for name in BINS}
-    return Clip(script, measures.without(measures.confidence < LEAST_CONFIDENCE), textures)
+    return Clip(script, measures.trusted(), textures)
 
 
 def take_rest_off(clips: Sequence[Clip]) -> None:

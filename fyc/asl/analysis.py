@@ -47,7 +47,6 @@ class Analysis:
         measures: the table.
         tracker: (T,), who spoke; empty where the face is lost.
         reason: (T,), why the face is lost, or what else should be known of a frame; mostly empty.
-        occluded: (T,), what part of the landmarks is covered, 0 to 1; NaN where the face is lost.
         most_faces: the most faces that were seen at once.
         problem: what is wrong with the file as a whole; empty for a sound one.
     """
@@ -56,7 +55,6 @@ class Analysis:
     measures: Measures
     tracker: tuple[str, ...]
     reason: tuple[str, ...]
-    occluded: Array
     most_faces: int
     problem: str
 
@@ -205,10 +203,8 @@ class Analyst:
                 if watch is not None:
                     watch(frame, measured)
                 progress("measure", number + 1, frames)
-        measures = Measures.from_table(followed.time_s, followed.confidence, table)
-        return Analysis(
-            info, measures, followed.tracker, followed.reason, followed.occluded, followed.most_faces, followed.problem
-        )
+        measures = Measures.from_table(followed.time_s, followed.confidence, table, followed.occluded)
+        return Analysis(info, measures, followed.tracker, followed.reason, followed.most_faces, followed.problem)
 
 
 def _together(

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from fyc.asl.face.camera import Array
 
+#: Frames with less confidence than this are not trusted.
+LEAST_CONFIDENCE = 0.5
+#: Nor are those in which more of the landmarks are covered than this part, nor those around them, in seconds: where a
+#: hand hides much of a face the pose is off by 4 to 12 degrees, and it jumps there and back within a frame or two.
+MOST_COVERED, AROUND_S = 0.25, 0.07
+
 #: Columns of `Measures.table`, in order; brows in the order of `fyc.asl.face.brows.BROW_PARTS`.
 MEASURES = (
     "yaw", "pitch", "roll", "x", "y", "z",
@@ -24,6 +30,7 @@ class Measures:
     Attributes:
         time_s: (T,), presentation times in seconds, which rise.
         confidence: (T,), 0 to 1, of the track.
+        occluded: (T,), what part of the landmarks something covers, 0 to 1; NaN where the face is lost.
         yaw, pitch, roll: (T,), degrees, as in `fyc.asl.face.camera`.
         x, y, z: (T,), where the face is: right in the picture, up, towards the camera; cm from its median over the
             video.
@@ -34,6 +41,7 @@ class Measures:
 
     time_s: Array
     confidence: Array
+    occluded: Array
     yaw: Array
     pitch: Array
     roll: Array
@@ -65,8 +73,10 @@ class Measures:
         return np.column_stack([*head, self.brows, self.eyes, self.mouth])
 
     @classmethod
-    def from_table(cls, time_s: Array, confidence: Array, table: Array) -> Measures:
+    def from_table(cls, time_s: Array, confidence: Array, table: Array, occluded: Array | None = None) -> Measures:
         """From times (T,), confidences (T,) and a `table` (T, 13); places need not be centred yet.
+
+        Without `occluded` (T,) nothing is covered.
 
         Raises:
             ValueError: if the shapes do not fit, or times do not rise.
@@ -76,12 +86,26 @@ class Measures:
         yaw, pitch, roll, x, y, z, *rest = table.astype(np.float64).T
         x, y, z = (place - _median(place) for place in (x, y, z))
         brows, eyes = np.column_stack(rest[:4]), np.column_stack(rest[4:6])
-        return cls(time_s, confidence, yaw, pitch, roll, x, y, z, brows, eyes, rest[6])
+        covered = np.zeros(len(time_s)) if occluded is None else occluded
+        return cls(time_s, confidence, covered, yaw, pitch, roll, x, y, z, brows, eyes, rest[6])
 
     def without(self, frames: NDArray[np.bool_]) -> Measures:
         """The same with nothing known in the frames (T,) that are true."""
         table = np.where(frames[:, None], np.nan, self.table)
-        return Measures.from_table(self.time_s, np.where(frames, 0.0, self.confidence), table)
+        return Measures.from_table(self.time_s, np.where(frames, 0.0, self.confidence), table, self.occluded)
+
+    @property
+    def doubtful(self) -> NDArray[np.bool_]:
+        """(T,), frames that are not trusted: lost, little confidence, or much of the face is covered around then."""
+        hidden = self.time_s[self.occluded > MOST_COVERED]
+        after = np.searchsorted(hidden, self.time_s - AROUND_S)
+        covered = after < np.searchsorted(hidden, self.time_s + AROUND_S, side="right")
+        doubtful: NDArray[np.bool_] = covered | (self.confidence < LEAST_CONFIDENCE)
+        return doubtful
+
+    def trusted(self) -> Measures:
+        """The same with nothing known in doubtful frames."""
+        return self.without(self.doubtful)
 
 
 def _median(values: Array) -> float:

@@ -7,15 +7,7 @@ from pathlib import Path
 
 from fyc.asl.analysis import Analysis, Analyst, Progress
 from fyc.asl.files import unwritable
-from fyc.asl.output.annotation import (
-    LEAST_CONFIDENCE,
-    MARKER_TIER,
-    TIERS,
-    TRACK_TIER,
-    Scheme,
-    make_tiers,
-    write_annotation,
-)
+from fyc.asl.output.annotation import MARKER_TIER, TIERS, TRACK_TIER, Scheme, make_tiers, write_annotation
 from fyc.asl.output.claim import keep_edited
 from fyc.asl.output.csv_table import write_csv
 from fyc.asl.output.overlay import write_overlay
@@ -82,7 +74,7 @@ def find(analysis: Analysis, recognizer: Recognizer | None = None) -> Findings:
 
     Events that the recognizer finds better than the rules, or that have none, are those of the recognizer.
     """
-    measures = analysis.measures.without(analysis.measures.confidence < LEAST_CONFIDENCE)
+    measures = analysis.measures.trusted()
     events = [event.plain for event in detect(extract(measures))]
     if recognizer is None:
         return Findings(analysis, events, [], Scheme(), None)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from asl_measures import markers_of, sentence
 
 from fyc.asl.analysis import Analysis
@@ -26,7 +25,7 @@ def analysis_of(measures: Measures, video: Path) -> Analysis:
     """What the analysis of a video with these measures would be."""
     frames = len(measures)
     info = VideoInfo(video, 640, 480, 0, False, 30.0, frames / 30, frames, "h264", False, 0.0, 1.0)
-    return Analysis(info, measures, ("network",) * frames, ("",) * frames, np.zeros(frames), 1, "")
+    return Analysis(info, measures, ("network",) * frames, ("",) * frames, 1, "")
 
 
 def tier(name: str, segments: Sequence[Segment], participant: str = "") -> Tier:

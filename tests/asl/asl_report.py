@@ -36,9 +36,9 @@ def analysis_of(video: Path, frames: int, lost: slice = slice(60, 70)) -> Analys
     seen[lost] = False
     table[~seen] = np.nan
     info = VideoInfo(video, 160, 120, 0, False, RATE, frames / RATE, frames, "h264", False, 0.0, 1.0)
-    measures = Measures.from_table(time_s, np.where(seen, 0.9, 0.0), table)
+    measures = Measures.from_table(time_s, np.where(seen, 0.9, 0.0), table, np.where(seen, 0.1, np.nan))
     tracker = tuple("network" if there else "" for there in seen)
-    return Analysis(info, measures, tracker, ("",) * frames, np.where(seen, 0.1, np.nan), 1, "")
+    return Analysis(info, measures, tracker, ("",) * frames, 1, "")
 
 
 def pictures_of(frames: int, every: int = 1) -> Thumbnails:

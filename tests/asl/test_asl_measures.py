@@ -36,6 +36,20 @@ def test_a_lost_frame_knows_nothing() -> None:
     assert np.isfinite(np.delete(measures.table, 3, axis=0)).all()
 
 
+def test_frames_are_doubtful_around_what_covers_the_face() -> None:
+    occluded = np.zeros(60)
+    occluded[[5, 30]] = np.nan, 0.5
+    confidence = np.ones(60)
+    confidence[50] = 0.4
+    measures = replace(measures_of(still(2)), occluded=occluded, confidence=confidence)
+    assert list(np.flatnonzero(measures.doubtful)) == [28, 29, 30, 31, 32, 50]
+    trusted = measures.trusted()
+    assert np.array_equal(np.isnan(trusted.yaw), measures.doubtful)
+    assert np.array_equal(trusted.occluded, occluded, equal_nan=True)
+    slow = replace(measures, time_s=measures.time_s * 10)
+    assert list(np.flatnonzero(slow.doubtful)) == [30, 50]
+
+
 @pytest.mark.parametrize(
     "change", [{"time_s": np.array([0.0, 0.0])}, {"brows": np.zeros((2, 3))}, {"yaw": np.zeros(2, np.float32)}]
 )

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from fyc.asl.comparison import segments
 from fyc.asl.learning.annotated import AnnotatedVideo, check_marked, common_tiers, tier_of
 from fyc.asl.measures import Measures
-from fyc.asl.output.annotation import LEAST_CONFIDENCE
 from fyc.asl.recognition.training import Example
 from fyc.asl.segments import Segment
 
@@ -52,8 +51,7 @@ def material(videos: Sequence[tuple[AnnotatedVideo, Measures]]) -> Material:
     examples = []
     for (video, measures), tiers in zip(videos, found, strict=True):
         events = [replace(part, label=classes[name, part.label]) for name in kept for part in tiers[name]]
-        trusted = measures.without(measures.confidence < LEAST_CONFIDENCE)
-        examples.append(Example(trusted, events, segments(video.markers), video.signer))
+        examples.append(Example(measures.trusted(), events, segments(video.markers), video.signer))
     event_tiers = {label: name for (name, _), label in classes.items()}
     marker_tier = Counter(video.markers.name for video in documents).most_common(1)[0][0]
     known = all(video.markers.participant for video in documents)

@@ -30,9 +30,10 @@ MARKER_TIER = "nonmanual markers"
 SYNTHETIC = "synthetic: scripted, nobody signs"
 #: Where the face is lost, or the track is not to be trusted.
 TRACK_TIER, LOST, UNSURE = "track", "lost", "unsure"
-_TRACK = {LOST: "no face was followed here", UNSURE: "the confidence of the track is below 0.5"}
-#: Frames with less confidence than this are not trusted.
-LEAST_CONFIDENCE = 0.5
+_TRACK = {
+    LOST: "no face was followed here",
+    UNSURE: "the confidence of the track is below 0.5, or more than a quarter of the face is covered",
+}
 
 _RED, _GREEN, _BLUE, _GREY = (200, 40, 40), (30, 130, 60), (40, 70, 190), (120, 120, 120)
 
@@ -132,7 +133,7 @@ def _doubtful(analysis: Analysis) -> list[Segment]:
     """Where the face is lost, or the track is unsure."""
     times = analysis.measures.time_s
     ends = np.append(times[1:], times[-1] + (np.median(np.diff(times)) if len(times) > 1 else 0.04))
-    state = np.where(~analysis.seen, LOST, np.where(analysis.measures.confidence < LEAST_CONFIDENCE, UNSURE, ""))
+    state = np.where(~analysis.seen, LOST, np.where(analysis.measures.doubtful, UNSURE, ""))
     changes = [0, *(np.flatnonzero(state[1:] != state[:-1]) + 1), len(state)]
     return [
         Segment(float(times[first]), float(ends[last - 1]), str(state[first]))

@@ -13,7 +13,7 @@ import numpy as np
 from fyc.asl.measures import Measures
 from fyc.errors import ElanError
 
-_SINGLE = ("yaw_deg", "pitch_deg", "roll_deg", "x_cm", "y_cm", "z_cm", "mouth")
+_SINGLE = ("occluded", "yaw_deg", "pitch_deg", "roll_deg", "x_cm", "y_cm", "z_cm", "mouth")
 _BROWS = ("brow_inner_left", "brow_outer_left", "brow_inner_right", "brow_outer_right")
 _EYES = ("eye_left", "eye_right")
 #: Never empty.
@@ -54,9 +54,9 @@ def read_csv(path: Path) -> Measures:
     for line, (before, after) in enumerate(pairwise(column["time_s"]), 3):
         if after <= before:
             raise _broken(path, f"line {line}: time_s does not rise")
-    yaw, pitch, roll, x, y, z, mouth = (column[name] for name in _SINGLE)
+    occluded, yaw, pitch, roll, x, y, z, mouth = (column[name] for name in _SINGLE)
     brows, eyes = (np.column_stack([column[name] for name in names]) for names in (_BROWS, _EYES))
-    return Measures(column["time_s"], column["confidence"], yaw, pitch, roll, x, y, z, brows, eyes, mouth)
+    return Measures(column["time_s"], column["confidence"], occluded, yaw, pitch, roll, x, y, z, brows, eyes, mouth)
 
 
 def _numbers(path: Path, line: int, row: list[str], width: int, places: dict[str, int]) -> list[float]:

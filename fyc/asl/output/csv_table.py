@@ -84,7 +84,7 @@ def columns_of(analysis: Analysis) -> dict[str, np.ndarray]:
         "eye_left": measures.eyes[:, 0],
         "eye_right": measures.eyes[:, 1],
         "mouth": measures.mouth,
-        "occluded": analysis.occluded,
+        "occluded": measures.occluded,
     }
 
 

@@ -22,7 +22,7 @@ from fyc.asl.analysis import Analysis
 from fyc.asl.elan.document import Tier
 from fyc.asl.face.camera import Array
 from fyc.asl.files import write_whole
-from fyc.asl.output.annotation import LEAST_CONFIDENCE, TRACK_TIER, UNSURE
+from fyc.asl.output.annotation import TRACK_TIER, UNSURE
 from fyc.asl.output.csv_table import columns_of
 from fyc.asl.output.thumbnails import Thumbnail, Thumbnails
 from fyc.asl.recognition.recognizer import About
@@ -193,7 +193,7 @@ def _policy(style: str, script: str) -> str:
 def _facts(analysis: Analysis, settings: str) -> str:
     info, frames = analysis.info, len(analysis.measures)
     lost = int((~analysis.seen).sum())
-    unsure = int((analysis.seen & (analysis.measures.confidence < LEAST_CONFIDENCE)).sum())
+    unsure = int((analysis.seen & analysis.measures.doubtful).sum())
     who = Counter(name for name in analysis.tracker if name)
     rate = "unknown" if info.rate is None else f"{info.rate:.3f}".rstrip("0").rstrip(".")
     facts = {

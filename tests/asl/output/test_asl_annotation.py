@@ -22,20 +22,21 @@ EVENTS = [label for entries in TIERS.values() for label in entries]
 
 @pytest.fixture
 def analysis(tmp_path: Path) -> Analysis:
-    """Twenty frames at 10 per second; five are lost, and three more are unsure."""
+    """Twenty frames at 10 per second; five are lost, three have little confidence, in three a hand hides much."""
     lost = np.zeros(20, bool)
     lost[5:10] = True
     table = np.random.default_rng(0).normal(size=(20, len(MEASURES)))
     table[lost] = np.nan
     confidence = np.where(lost, 0.0, 0.9)
     confidence[12:15] = 0.3
-    measures = Measures.from_table(np.arange(20) / 10, confidence, table)
+    occluded = np.where(lost, np.nan, 0.1)
+    occluded[17:] = 0.4
+    measures = Measures.from_table(np.arange(20) / 10, confidence, table, occluded)
     info = VideoInfo(tmp_path / "signing Ł.mp4", 640, 480, 0, False, 10.0, 2.0, 20, "h264", False, 0.0, 1.0)
     info.path.write_bytes(b"")
     tracker = tuple("" if gone else "network" for gone in lost)
     reason = tuple("no face was found" if gone else "" for gone in lost)
-    occluded = np.where(lost, np.nan, 0.25)
-    return Analysis(info, measures, tracker, reason, occluded, 1, "")
+    return Analysis(info, measures, tracker, reason, 1, "")
 
 
 def test_a_row_for_every_frame(analysis: Analysis, tmp_path: Path) -> None:
@@ -73,7 +74,9 @@ def test_a_document_that_elan_readers_read(analysis: Analysis, tmp_path: Path) -
     assert read.get_annotation_data_for_tier("head yaw") == yaw
     assert read.get_annotation_data_for_tier("eyes") == []
     assert read.get_annotation_data_for_tier(MARKER_TIER) == [(100, 1200, "topic")]
-    assert read.get_annotation_data_for_tier(TRACK_TIER) == [(500, 1000, "lost"), (1200, 1500, "unsure")]
+    assert read.get_annotation_data_for_tier(TRACK_TIER) == [
+        (500, 1000, "lost"), (1200, 1500, "unsure"), (1700, 2000, "unsure"),
+    ]  # fmt: skip
     document = read_eaf(eaf)
     assert document.problems == ()
     assert document.media[0].path.name == "signing Ł.mp4"

@@ -25,7 +25,9 @@ def measures() -> Measures:
     table[10:14] = np.nan
     table[20, :10] = np.nan
     times = np.cumsum(rng.uniform(0.02, 0.05, 50))
-    return Measures.from_table(times, np.where(np.isnan(table[:, 0]), 0.0, rng.uniform(size=50)), table)
+    lost = np.isnan(table[:, 0])
+    covered = np.where(lost, np.nan, rng.uniform(size=50))
+    return Measures.from_table(times, np.where(lost, 0.0, rng.uniform(size=50)), table, covered)
 
 
 @pytest.fixture
@@ -40,6 +42,7 @@ def test_what_was_written_is_read(measures: Measures, table: Path, tmp_path: Pat
     assert np.array_equal(read.table, rounded, equal_nan=True)
     assert np.array_equal(read.time_s, measures.time_s.round(4))
     assert np.array_equal(read.confidence, measures.confidence.round(3))
+    assert np.array_equal(read.occluded, measures.occluded.round(3), equal_nan=True)
     write_csv(analysis_of(read, tmp_path / "a.mp4"), [], EVENT_LABELS, tmp_path / "again.csv")
     again = read_csv(tmp_path / "again.csv")
     assert np.array_equal(again.table, read.table, equal_nan=True)
