@@ -11,10 +11,14 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+# The same examples in every run; `pytest --hypothesis-profile=default` looks for others.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile("fixed")
 
 Install = Callable[..., Path]
 

@@ -51,13 +51,13 @@ def mutate(data: Any, chooser: random.Random, value: Any) -> Any:
         return data
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), value=JSON, times=st.integers(1, 3))
 def test_any_change_of_the_manifest_loads_or_is_refused(seed: int, value: Any, times: int, tmp_path: Path) -> None:
     _mutated(tmp_path, "fyc.json", seed, value, times)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), value=JSON, times=st.integers(1, 3))
 def test_any_change_of_a_graph_loads_or_is_refused(seed: int, value: Any, times: int, tmp_path: Path) -> None:
     name = toys.artifact().manifest.blocks[0].graph

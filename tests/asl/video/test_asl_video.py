@@ -250,9 +250,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {n: make_video(folder / n, regular(12), codec=c, draw=noise).read_bytes() for n, c in kinds.items()}
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bytes_never_hang_or_break_the_contract(
     tmp_path: Path, clips: dict[str, bytes], data: st.DataObject
