@@ -19,25 +19,21 @@ All is synthetic: textures of real men on heads that do not exist, sentences by 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from fyc.asl.bench.recognition_figures import Agreement, log_odds, marker_inputs, true_segments
+from fyc.asl.bench.statistics import auc_interval
 from fyc.asl.measures import Measures
 from fyc.asl.output.csv_read import read_csv
-from fyc.asl.recognition.crf import FORBIDDEN
 from fyc.asl.recognition.events import RULES, detect
 from fyc.asl.recognition.features import extract
 from fyc.asl.recognition.recognizer import Recognizer, load_recognizer
-from fyc.asl.segments import Segment, score
 from fyc.asl.synthetic import CONTRASTS, CORPORA, MARKERS, Corpus
-from fyc.asl.synthetic.measured import gold_segments
 from fyc.asl.synthetic.script import Script
-
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -62,15 +58,13 @@ def main() -> None:
     print(f"SYNTHETIC, corpus {words.corpus}: {len(sentences)} sentences, {len(clips) - len(sentences)} clips of pairs")
     print(f"trained on {recognizer.about.videos} videos")
     found = [recognizer.recognise(clip.measures) for clip in sentences]
-    heads = np.array([clip.script.signer.head for clip in sentences])
-    events = [gold_segments(clip.script, "event") for clip in sentences]
-    rules = [[part.plain for part in detect(extract(clip.measures))] for clip in sentences]
-    table("events by rules", rules, events, tuple(RULES), heads)
+    rules = [detect(extract(clip.measures)) for clip in sentences]
+    heads = [clip.script.signer.head for clip in sentences]
+    events, markers = ([true_segments(clip.script, tier) for clip in sentences] for tier in ("event", "marker"))
+    report("events by rules", Agreement.of(rules, events, tuple(RULES), heads))
     if recognizer.level_one.classes:
-        learned = [[part.plain for part in one.events] for one in found]
-        table("events learned", learned, events, tuple(RULES), heads)
-    markers = [[part.plain for part in one.markers] for one in found]
-    table("markers", markers, [gold_segments(clip.script, "marker") for clip in sentences], MARKERS, heads)
+        report("events learned", Agreement.of([one.events for one in found], events, tuple(RULES), heads))
+    report("markers", Agreement.of([one.markers for one in found], markers, MARKERS, heads))
     pairs(recognizer, [clip for clip in clips if clip.contrast])
 
 
@@ -91,81 +85,22 @@ def clips_of(corpus: Corpus, tables: Path) -> list[Clip]:
     return found
 
 
-def table(
-    title: str,
-    ours: Sequence[Sequence[Segment]],
-    theirs: Sequence[Sequence[Segment]],
-    labels: tuple[str, ...],
-    heads: np.ndarray,
-) -> None:
-    """Print F1 of each label, and the mean."""
-    counts = np.zeros((len(ours), len(labels), 3))
-    for row, (found, true) in enumerate(zip(ours, theirs, strict=True)):
-        for label, one in score(found, true, rate=30).items():
-            if label in labels:
-                counts[row, labels.index(label)] = one.matched, one.predicted, one.true
-
-    def f1(times: np.ndarray) -> np.ndarray:
-        matched, predicted, true = np.tensordot(times, counts, 1).T
-        return np.asarray(2 * matched / np.maximum(predicted + true, 1))
-
-    every = f1(np.ones(len(counts)))
-    low, high = bootstrap(heads, lambda times: float(f1(times).mean()))
-    print(f"{title}: macro F1 {every.mean():.2f} ({low:.2f} to {high:.2f})")
-    for number, label in enumerate(labels):
-        print(f"  {label:18s} {every[number]:.2f}  of {counts[:, number, 2].sum():.0f}")
+def report(title: str, agreement: Agreement) -> None:
+    print(f"{title}: macro F1 {agreement.macro().text()}\n{agreement.table()}", flush=True)
 
 
 def pairs(recognizer: Recognizer, clips: Sequence[Clip]) -> None:
     """Print how well the sides of minimal pairs are told apart."""
+    chain, names = recognizer.level_two, recognizer.markers
+    if chain is None:
+        raise ValueError("the recognizer knows no markers")
     for contrast in CONTRASTS:
         own = [clip for clip in clips if clip.contrast == contrast.name]
-        if not own:
-            continue
-        scores = np.array([odds(recognizer, clip.measures, contrast.markers) for clip in own])
-        sides = np.array([clip.side for clip in own])
-
-        def auc(times: np.ndarray, scores: np.ndarray = scores, sides: np.ndarray = sides) -> float:
-            one, other = scores[sides == 0], scores[sides == 1]
-            weights = np.outer(times[sides == 0], times[sides == 1])
-            higher = (one[:, None] > other) + 0.5 * (one[:, None] == other)
-            return float((weights * higher).sum() / max(weights.sum(), 1))
-
-        low, high = bootstrap(np.array([clip.script.signer.head for clip in own]), auc)
-        print(
-            f"  {contrast.name:20s} AUC {auc(np.ones(len(own))):.2f} ({low:.2f} to {high:.2f}), {len(own) // 2} pairs"
-        )
-
-
-@torch.no_grad()
-def odds(recognizer: Recognizer, measures: Measures, markers: tuple[str, str]) -> float:
-    """Logarithm of the odds that a clip holds no marker but the first, to no marker but the second."""
-    if recognizer.level_two is None:
-        raise ValueError("the recognizer knows no markers")
-    features, level, chain = extract(measures), recognizer.level_one, recognizer.level_two
-    low = level.low(features, None)
-    inputs = recognizer.marker_inputs(low, *level.evidence([low], [features]))
-    emissions = chain(torch.from_numpy(inputs)[None])
-
-    def only(marker: str) -> float:
-        first = 1 + 3 * recognizer.markers.index(marker)
-        others = torch.ones(emissions.shape[-1], dtype=torch.bool)
-        others[[0, first, first + 1, first + 2]] = False
-        every = torch.ones(emissions.shape[:2], dtype=torch.bool)
-        return float(chain.chain.log_partition(emissions.masked_fill(others, FORBIDDEN), every))
-
-    return only(markers[0]) - only(markers[1])
-
-
-def bootstrap(groups: np.ndarray, value: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    """The 95 % interval when whole groups are drawn again: `value` is given how often each item is in a draw."""
-    rng = np.random.default_rng(0)
-    names, place = np.unique(groups, return_inverse=True)
-    draws = [
-        value(np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[place]) for _ in range(DRAWS)
-    ]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+        inputs = [marker_inputs(recognizer, clip.measures) for clip in own]
+        scores = np.array([log_odds(chain, names, rows, contrast.markers) for rows in inputs])
+        first = np.array([clip.side == 0 for clip in own], bool)
+        told = auc_interval(scores, first, [clip.script.signer.head for clip in own])
+        print(f"  {contrast.name:20} AUC {told.text()}, {len(own) // 2} pairs")
 
 
 if __name__ == "__main__":

@@ -25,20 +25,19 @@ from multiprocessing import Pool
 
 import numpy as np
 import sklearn_crfsuite
-import torch
 from hmmlearn.hmm import GaussianHMM
 from sklearn.linear_model import LogisticRegression
 
+from fyc.asl.bench.recognition_figures import Agreement, log_odds, marker_inputs, true_segments
+from fyc.asl.bench.statistics import auc_interval
 from fyc.asl.face.bundle import load_bundle
 from fyc.asl.measures import Measures
 from fyc.asl.recognition.context import FAR, Pca, Standard, window_means
-from fyc.asl.recognition.crf import FORBIDDEN, LinearCrf
 from fyc.asl.recognition.events import RULES, detect
 from fyc.asl.recognition.features import FEATURES, extract
 from fyc.asl.recognition.phases import PhasedSegment, phase_order, segments_of, tags_of
 from fyc.asl.recognition.recognizer import new_chain, present
 from fyc.asl.recognition.training import Example, Settings, train
-from fyc.asl.segments import Segment, score
 from fyc.asl.synthetic.contrasts import CONTRASTS
 from fyc.asl.synthetic.corpora import CORPORA
 from fyc.asl.synthetic.measured import measure_clips
@@ -51,7 +50,6 @@ ABLATIONS: dict[str, Callable[[str], bool]] = {
     "periodicity": lambda name: name.endswith((".swing_slow", ".swing_quick", ".reversal", ".rhythm")),
     "pose": lambda name: name.split(".")[0] in POSE,
 }
-DRAWS = 2000
 #: For a video: probabilities of the markers (G, M) and their segments.
 Answer = tuple[np.ndarray, list[PhasedSegment]]
 Model = Callable[[Measures], Answer]
@@ -67,17 +65,10 @@ class Clip:
     contrast: str = ""
     side: int = 0
 
-    def gold(self, tier: str) -> list[PhasedSegment]:
-        rate = self.script.fps
-        return [
-            PhasedSegment(part.start / rate, part.core / rate, part.offset / rate, part.end / rate, part.label)
-            for part in self.script.segments
-            if part.tier == tier and part.label in (*RULES, *MARKERS)
-        ]
-
     @property
     def example(self) -> Example:
-        return Example(self.measures, self.gold("event"), self.gold("marker"), f"signer {self.signer}")
+        events, markers = (true_segments(self.script, tier) for tier in ("event", "marker"))
+        return Example(self.measures, events, markers, f"signer {self.signer}")
 
 
 def signer_clips(job: tuple[str, int, bool]) -> list[Clip]:
@@ -110,32 +101,13 @@ def two_levels(clips: Sequence[Clip], used: tuple[str, ...] = FEATURES) -> Model
         order = [recognizer.markers.index(name) for name in MARKERS]
         return result.marker_probabilities[:, order], result.markers
 
-    def inputs(measures: Measures) -> np.ndarray:
-        features = extract(measures)
-        low = recognizer.level_one.low(features, None)
-        return recognizer.marker_inputs(low, recognizer.level_one.evidence([low], [features])[0])
+    def odds(measures: Measures, markers: tuple[str, str]) -> float:
+        assert recognizer.level_two is not None
+        return log_odds(recognizer.level_two, recognizer.markers, marker_inputs(recognizer, measures), markers)
 
     answer.recognizer = recognizer  # type: ignore[attr-defined]
-    answer.odds = odds(recognizer.level_two, recognizer.markers, inputs)  # type: ignore[attr-defined]
+    answer.odds = odds  # type: ignore[attr-defined]
     return answer
-
-
-def odds(chain: LinearCrf, names: Sequence[str], inputs: Callable[[Measures], np.ndarray]) -> Callable[..., float]:
-    """For a chain: log of the odds that a clip holds no marker but the first, to no marker but the second."""
-
-    def only(emissions: torch.Tensor, marker: str) -> torch.Tensor:
-        first = 1 + 3 * names.index(marker)
-        others = torch.ones(emissions.shape[-1], dtype=torch.bool)
-        others[[0, first, first + 1, first + 2]] = False
-        every = torch.ones(emissions.shape[:2], dtype=torch.bool)
-        return chain.chain.log_partition(emissions.masked_fill(others, FORBIDDEN), every)
-
-    @torch.no_grad()
-    def of(measures: Measures, markers: tuple[str, str]) -> float:
-        emissions = chain(torch.from_numpy(inputs(measures))[None])
-        return float(only(emissions, markers[0]) - only(emissions, markers[1]))
-
-    return of
 
 
 class Inputs:
@@ -145,7 +117,9 @@ class Inputs:
         rows = [extract(clip.measures).values for clip in clips]
         self.standard = Standard.fit(rows)
         self.rows = [self._wide(row) for row in rows]
-        self.tags = [tags_of(clip.gold("marker"), MARKERS, extract(clip.measures).time_s) for clip in clips]
+        self.tags = [
+            tags_of(true_segments(clip.script, "marker"), MARKERS, extract(clip.measures).time_s) for clip in clips
+        ]
 
     def _wide(self, row: np.ndarray) -> np.ndarray:
         low = self.standard.apply(row)
@@ -167,7 +141,10 @@ def one_level(clips: Sequence[Clip]) -> Model:
         presence = present(chain.probabilities([rows])[0][:, 1:], 3)
         return presence, segments_of(chain.decode([rows])[0], MARKERS, times, presence)
 
-    answer.odds = odds(chain, MARKERS, lambda measures: inputs.of(measures)[1])  # type: ignore[attr-defined]
+    def odds(measures: Measures, markers: tuple[str, str]) -> float:
+        return log_odds(chain, MARKERS, inputs.of(measures)[1], markers)
+
+    answer.odds = odds  # type: ignore[attr-defined]
     return answer
 
 
@@ -249,67 +226,10 @@ MODELS: dict[str, Callable[[Sequence[Clip]], Model]] = {
 }
 
 
-def bootstrap(groups: Sequence[int], value: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    """The 95 % interval when whole groups are drawn again: `value` is given how often each item is in a draw."""
-    rng = np.random.default_rng(0)
-    names, place = np.unique(np.array(groups), return_inverse=True)
-    draws = [
-        value(np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[place]) for _ in range(DRAWS)
-    ]
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def counted(
-    predicted: Sequence[Sequence[Segment]], true: Sequence[Sequence[Segment]], classes: Sequence[str]
-) -> np.ndarray:
-    """(sentences, classes, 3): pairs, predicted and true segments."""
-    counts = np.zeros((len(true), len(classes), 3))
-    for row, (ours, theirs) in enumerate(zip(predicted, true, strict=True)):
-        for label, one in score(ours, theirs, rate=30).items():
-            counts[row, classes.index(label)] = one.matched, one.predicted, one.true
-    return counts
-
-
-def f1(counts: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(classes,), when each sentence counts so many times."""
-    matched, ours, theirs = np.tensordot(times, counts, 1).T
-    return np.asarray(2 * matched / np.maximum(ours + theirs, 1))
-
-
-def f1_table(counts: np.ndarray, classes: Sequence[str]) -> str:
-    """F1 of each class and their mean, with intervals over sentences."""
-    every, once = range(len(counts)), np.ones(len(counts))
-    cells = []
-    for number, label in enumerate(classes):
-        low, high = bootstrap(every, lambda times, number=number: f1(counts, times)[number])
-        cells.append(f"{label} {f1(counts, once)[number]:.2f} [{low:.2f} {high:.2f}]")
-    low, high = bootstrap(every, lambda times: f1(counts, times).mean())
-    return f"macro {f1(counts, once).mean():.3f} [{low:.3f} {high:.3f}]  " + "  ".join(cells)
-
-
-def difference(counts: np.ndarray, reference: np.ndarray) -> str:
-    """How far macro F1 is above that of other counts of the same sentences."""
-
-    def apart(times: np.ndarray) -> float:
-        return float(f1(counts, times).mean() - f1(reference, times).mean())
-
-    low, high = bootstrap(range(len(counts)), apart)
-    return f"{apart(np.ones(len(counts))):+.3f} [{low:+.3f} {high:+.3f}]"
-
-
 def evidence(presence: np.ndarray, markers: tuple[str, str]) -> float:
     """For what has no chain of ours: logarithm of the ratio of the expected durations of both markers."""
     first, second = (presence[:, MARKERS.index(name)].sum() for name in markers)
     return float(np.log(first + 1e-12) - np.log(second + 1e-12))
-
-
-def auc(scores: np.ndarray, sides: np.ndarray, times: np.ndarray) -> float:
-    """Probability that a clip of the first side scores higher than one of the second, with weights."""
-    one, other = scores[sides == 0], scores[sides == 1]
-    weights = np.outer(times[sides == 0], times[sides == 1])
-    higher = (one[:, None] > other) + 0.5 * (one[:, None] == other)
-    return float((weights * higher).sum() / max(weights.sum(), 1))
 
 
 def pairs_table(model: Model, clips: Sequence[Clip]) -> None:
@@ -317,12 +237,19 @@ def pairs_table(model: Model, clips: Sequence[Clip]) -> None:
         own = [clip for clip in clips if clip.contrast == contrast.name]
         told = getattr(model, "odds", lambda measures, markers: evidence(model(measures)[0], markers))
         scores = np.array([told(clip.measures, contrast.markers) for clip in own])
-        sides, signers = np.array([clip.side for clip in own]), [clip.signer for clip in own]
-        low, high = bootstrap(signers, lambda times, s=scores, d=sides: auc(s, d, times))
-        within = float((scores[sides == 0] > scores[sides == 1]).mean())
-        value = auc(scores, sides, np.ones(len(own)))
-        print(f"  {contrast.name:20} AUC {value:.3f} [{low:.3f} {high:.3f}]", end="  ")
-        print(f"{within:.3f} of {len(own) // 2} pairs in order", flush=True)
+        first = np.array([clip.side == 0 for clip in own], bool)
+        found = auc_interval(scores, first, [clip.signer for clip in own])
+        within = float((scores[first] > scores[~first]).mean())
+        print(
+            f"  {contrast.name:20} AUC {found.text(digits=3)}, {within:.3f} of {len(own) // 2} pairs in order",
+            flush=True,
+        )
+
+
+def agreement(found: Sequence[list[PhasedSegment]], test: Sequence[Clip], tier: str) -> Agreement:
+    """Segments that were found in the sentences beside the true ones; sentences are what is drawn again."""
+    true = [true_segments(clip.script, tier) for clip in test if not clip.contrast]
+    return Agreement.of(found, true, MARKERS if tier == "marker" else tuple(RULES), range(len(true)))
 
 
 def judge(
@@ -330,34 +257,30 @@ def judge(
     make: Callable[[Sequence[Clip]], Model],
     fit: Sequence[Clip],
     test: Sequence[Clip],
-    reference: np.ndarray | None,
-) -> tuple[Model, np.ndarray]:
-    """Train, print, and return the model and its counts; `reference` is what the two-level CRF had."""
+    reference: Agreement | None,
+) -> tuple[Model, Agreement]:
+    """Train, print, and return the model and what it found; `reference` is what the two-level CRF found."""
     start = time.perf_counter()
     model = make(fit)
     took = time.perf_counter() - start
-    sentences = [clip for clip in test if not clip.contrast]
-    predicted = [[part.plain for part in model(clip.measures)[1]] for clip in sentences]
-    true = [[part.plain for part in clip.gold("marker")] for clip in sentences]
-    counts = counted(predicted, true, MARKERS)
-    print(f"{name}: {f1_table(counts, MARKERS)}  (trained in {took:.0f} s)")
+    found = agreement([model(clip.measures)[1] for clip in test if not clip.contrast], test, "marker")
+    print(f"{name}: macro F1 {found.macro().text(digits=3)}, trained in {took:.0f} s\n{found.table()}")
     if reference is not None:
-        print(f"  macro F1 less that of the two-level CRF: {difference(counts, reference)}")
+        print(f"  macro F1 less that of the two-level CRF: {found.above(reference).text(digits=3)}")
     pairs_table(model, test)
-    return model, counts
+    return model, found
 
 
 def events_table(model: Model, test: Sequence[Clip]) -> None:
-    sentences = [clip for clip in test if not clip.contrast]
-    true = [[part.plain for part in clip.gold("event")] for clip in sentences]
+    measures = [clip.measures for clip in test if not clip.contrast]
     recognizer = model.recognizer  # type: ignore[attr-defined]
     found = {
-        "rules": [detect(extract(clip.measures)) for clip in sentences],
-        "level 1": [recognizer.recognise(clip.measures).events for clip in sentences],
+        "rules": [detect(extract(one)) for one in measures],
+        "level 1": [recognizer.recognise(one).events for one in measures],
     }
     for name, segments in found.items():
-        plain = [[part.plain for part in one] for one in segments]
-        print(f"events, {name}: {f1_table(counted(plain, true, tuple(RULES)), tuple(RULES))}", flush=True)
+        events = agreement(segments, test, "event")
+        print(f"events, {name}: macro F1 {events.macro().text(digits=3)}\n{events.table()}", flush=True)
 
 
 def main() -> None:
@@ -376,9 +299,9 @@ def main() -> None:
     print("AUC over signers", flush=True)
     reference = None
     for name in options.models:
-        model, counts = judge(name, MODELS[name], fit, test, reference)
+        model, found = judge(name, MODELS[name], fit, test, reference)
         if name == "two-level CRF":
-            reference = counts
+            reference = found
             events_table(model, test)
     for name in options.without:
         used = tuple(feature for feature in FEATURES if not ABLATIONS[name](feature))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import Pool
 from pathlib import Path
@@ -30,14 +30,13 @@ import cv2
 import numpy as np
 
 from fyc.asl.analysis import Analyst
+from fyc.asl.bench.recognition_figures import Agreement, true_segments
 from fyc.asl.face.bundle import load_bundle
 from fyc.asl.face.texture import DIRECTIONS, LEVELS, PARTS, PATTERNS, TexturePyramid
 from fyc.asl.measures import Measures
 from fyc.asl.recognition.events import RULES
 from fyc.asl.recognition.features import FEATURES
-from fyc.asl.recognition.phases import PhasedSegment
 from fyc.asl.recognition.training import Example, Settings, train
-from fyc.asl.segments import Segment, score
 from fyc.asl.signer import VIEW
 from fyc.asl.synthetic.corpora import CORPORA
 from fyc.asl.synthetic.films import film, sentences, signer_name
@@ -46,7 +45,6 @@ from fyc.asl.synthetic.script import MARKERS, Script
 from fyc.asl.tracking.track_file import write_track
 from fyc.plugins import load_plugins
 
-DRAWS = 2000
 BINS = {"lbp": PATTERNS, "gradients": DIRECTIONS}
 #: Cells along a side that are used of each.
 USED = {"lbp": (1, 2), "gradients": LEVELS}
@@ -59,14 +57,6 @@ class Clip:
     script: Script
     measures: Measures
     textures: dict[str, np.ndarray]
-
-    def gold(self, tier: str) -> list[PhasedSegment]:
-        rate = self.script.fps
-        return [
-            PhasedSegment(part.start / rate, part.core / rate, part.offset / rate, part.end / rate, part.label)
-            for part in self.script.segments
-            if part.tier == tier and part.label in (*RULES, *MARKERS)
-        ]
 
 
 def columns(name: str) -> np.ndarray:
@@ -142,38 +132,14 @@ def clips_of(name: str, options: argparse.Namespace, pool: Pool) -> list[Clip]: 
     return list(clips)
 
 
-def counted(
-    predicted: Sequence[Sequence[Segment]], true: Sequence[Sequence[Segment]], classes: Sequence[str]
-) -> np.ndarray:
-    """(sentences, classes, 3): pairs, predicted and true segments."""
-    counts = np.zeros((len(true), len(classes), 3))
-    for row, (ours, theirs) in enumerate(zip(predicted, true, strict=True)):
-        for label, one in score(ours, theirs, rate=30).items():
-            counts[row, classes.index(label)] = one.matched, one.predicted, one.true
-    return counts
-
-
-def f1(counts: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(classes,), when each sentence counts so many times."""
-    matched, ours, theirs = np.tensordot(times, counts, 1).T
-    return np.asarray(2 * matched / np.maximum(ours + theirs, 1))
-
-
-def with_interval(count: int, value: Callable[[np.ndarray], float]) -> str:
-    """A value and its 95 % interval when sentences are drawn again."""
-    rng = np.random.default_rng(0)
-    draws = [value(np.bincount(rng.integers(0, count, count), minlength=count)) for _ in range(DRAWS)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{value(np.ones(count)):+.3f} [{low:+.3f} {high:+.3f}]"
-
-
-def judge(job: tuple[list[Clip], list[Clip], bool, str]) -> dict[str, np.ndarray]:
+def judge(job: tuple[list[Clip], list[Clip], bool, str]) -> dict[str, Agreement]:
     """Train on some clips and count what is found in others; geometry or not, and which texture, if any."""
     fit, check, geometry, texture = job
 
     def example(clip: Clip) -> Example:
         described = clip.textures[texture] if texture else None
-        return Example(clip.measures, clip.gold("event"), clip.gold("marker"), str(clip.script.signer), described)
+        events, markers = (true_segments(clip.script, tier) for tier in ("event", "marker"))
+        return Example(clip.measures, events, markers, str(clip.script.signer), described)
 
     settings = Settings(features=FEATURES if geometry else ())
     recognizer = train([example(clip) for clip in fit], "fit", synthetic=True, settings=settings)
@@ -181,10 +147,11 @@ def judge(job: tuple[list[Clip], list[Clip], bool, str]) -> dict[str, np.ndarray
         raise SystemExit(f"too few sentences: none has {recognizer.level_one.by_rules}, whose rules are geometry")
     found = [recognizer.recognise(clip.measures, clip.textures[texture] if texture else None) for clip in check]
     return {
-        tier: counted(
-            [[part.plain for part in getattr(one, f"{tier}s")] for one in found],
-            [[part.plain for part in clip.gold(tier)] for clip in check],
+        tier: Agreement.of(
+            [getattr(one, f"{tier}s") for one in found],
+            [true_segments(clip.script, tier) for clip in check],
             classes,
+            range(len(check)),
         )
         for tier, classes in (("marker", MARKERS), ("event", tuple(RULES)))
     }
@@ -213,20 +180,13 @@ def main() -> None:
             f"trained on {len(fit)} sentences of fit, measured on {len(check)} of check; segment F1 at IoU 0.5, macro;"
         )
         print("95 % intervals over sentences; behind them the difference from geometry alone", flush=True)
-        reference: dict[str, np.ndarray] = {}
-        for name, counts in zip(MODELS, pool.imap(judge, [(fit, check, *how) for how in MODELS.values()]), strict=True):
-            reference = reference or counts
-            for tier, own in counts.items():
-                base = reference[tier]
-                mean = with_interval(len(check), lambda times, own=own: float(f1(own, times).mean()))
-                apart = with_interval(
-                    len(check), lambda times, own=own, base=base: float((f1(own, times) - f1(base, times)).mean())
-                )
-                classes = MARKERS if tier == "marker" else tuple(RULES)
-                each = zip(classes, f1(own, np.ones(len(check))), strict=True)
+        reference: dict[str, Agreement] = {}
+        for name, found in zip(MODELS, pool.imap(judge, [(fit, check, *how) for how in MODELS.values()]), strict=True):
+            reference = reference or found
+            for tier, own in found.items():
+                apart = own.above(reference[tier])
                 print(
-                    f"{name}, {tier}s: {mean}  {apart}  " + "  ".join(f"{label} {v:.2f}" for label, v in each),
-                    flush=True,
+                    f"{name}, {tier}s: {own.macro().text(digits=3)}  {apart.text(digits=3)}\n{own.table()}", flush=True
                 )
 
 

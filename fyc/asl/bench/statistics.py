@@ -40,10 +40,49 @@ class Interval:
         return f"{text} ({factor * self.low:.{digits}f} to {factor * self.high:.{digits}f})" if known else text
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of one value for each head; heads whose value is NaN are left out."""
-    known = np.array([value for value in values if np.isfinite(value)], np.float64)
-    return interval_of(len(known), lambda chosen: known[chosen].mean(axis=1))
+def mean_interval(values: Sequence[float], groups: Sequence[int] | None = None) -> Interval:
+    """The mean of some values, of which those that are NaN are left out.
+
+    Args:
+        values: one for each head or clip.
+        groups: numbers of what is drawn again as a whole, such as the signers of clips; None: every value by itself.
+    """
+    owners = np.arange(len(values)) if groups is None else np.asarray(groups, np.intp)
+    known = np.isfinite(np.asarray(values, np.float64))
+    names, place = np.unique(owners[known], return_inverse=True)
+    sums, sizes = np.bincount(place, np.asarray(values, np.float64)[known]), np.bincount(place)
+    return interval_of(len(names), lambda chosen: sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
+
+
+def auc_interval(scores: Array, high: Flags, groups: Sequence[int]) -> Interval:
+    """The AUC (`auc`) of N scores, when whole groups of them are drawn again.
+
+    Args:
+        scores: (N,).
+        high: (N,), those that should be above the others.
+        groups: N numbers of groups, such as signers.
+    """
+    names, place = np.unique(np.asarray(groups, np.intp), return_inverse=True)
+    count = len(names)
+    above, below = scores[high][:, None], scores[~high][None]
+    pairs = (count * place[high][:, None] + place[~high][None]).ravel()
+    won = np.bincount(pairs, ((above > below) + 0.5 * (above == below)).ravel(), count**2).reshape(count, count)
+    of = np.bincount(pairs, minlength=count**2).reshape(count, count)
+
+    def figure(chosen: NDArray[np.intp]) -> Array:
+        times = times_drawn(chosen, count)
+        wins, all_pairs = (np.einsum("ng,gh,nh->n", times, part, times, optimize=True) for part in (won, of))
+        known: Array = np.divide(wins, all_pairs, out=np.full(len(times), np.nan), where=all_pairs > 0)
+        return known
+
+    return interval_of(count, figure)
+
+
+def times_drawn(chosen: NDArray[np.intp], groups: int) -> Array:
+    """(n, groups), how often each group is in selections (n, any) of them."""
+    flat = (chosen + groups * np.arange(len(chosen))[:, None]).ravel()
+    times: Array = np.bincount(flat, minlength=len(chosen) * groups).reshape(len(chosen), groups).astype(np.float64)
+    return times
 
 
 def interval_of(groups: int, figure: Callable[[NDArray[np.intp]], Array]) -> Interval:
