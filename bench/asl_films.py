@@ -20,30 +20,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fyc.asl.bench.recognition_figures import Agreement, log_odds, marker_inputs, true_segments
+from fyc.asl.bench.sentences import MeasuredClip, parted, read_clips
 from fyc.asl.bench.statistics import auc_interval
-from fyc.asl.measures import Measures
-from fyc.asl.output.csv_read import read_csv
 from fyc.asl.recognition.events import RULES, detect
 from fyc.asl.recognition.features import extract
 from fyc.asl.recognition.recognizer import Recognizer, load_recognizer
-from fyc.asl.synthetic import CONTRASTS, CORPORA, MARKERS, Corpus
-from fyc.asl.synthetic.script import Script
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip that was analysed; `contrast` and `side` of a minimal pair."""
-
-    script: Script
-    measures: Measures
-    contrast: str = ""
-    side: int = 0
+from fyc.asl.synthetic import CONTRASTS, CORPORA, MARKERS
 
 
 def main() -> None:
@@ -53,43 +40,25 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     words = parser.parse_args()
     recognizer = load_recognizer(words.model)
-    clips = clips_of(CORPORA[words.corpus], words.tables)
-    sentences = [clip for clip in clips if not clip.contrast]
-    print(f"SYNTHETIC, corpus {words.corpus}: {len(sentences)} sentences, {len(clips) - len(sentences)} clips of pairs")
+    sentences, sides = parted(read_clips(CORPORA[words.corpus], words.tables))
+    print(f"SYNTHETIC, corpus {words.corpus}: {len(sentences)} sentences, {len(sides) // 2} minimal pairs")
     print(f"trained on {recognizer.about.videos} videos")
     found = [recognizer.recognise(clip.measures) for clip in sentences]
     rules = [detect(extract(clip.measures)) for clip in sentences]
-    heads = [clip.script.signer.head for clip in sentences]
+    heads = [clip.signer for clip in sentences]
     events, markers = ([true_segments(clip.script, tier) for clip in sentences] for tier in ("event", "marker"))
     report("events by rules", Agreement.of(rules, events, tuple(RULES), heads))
     if recognizer.level_one.classes:
         report("events learned", Agreement.of([one.events for one in found], events, tuple(RULES), heads))
     report("markers", Agreement.of([one.markers for one in found], markers, MARKERS, heads))
-    pairs(recognizer, [clip for clip in clips if clip.contrast])
-
-
-def clips_of(corpus: Corpus, tables: Path) -> list[Clip]:
-    """All tables of a folder, with their scripts; where the track cannot be trusted nothing is known."""
-    found = []
-    for path in sorted(tables.rglob("*.csv")):
-        measures = read_csv(path).trusted()
-        name = path.stem.removeprefix(f"{corpus.name}-")
-        if name.isdigit():
-            found.append(Clip(corpus.sentence(int(name)), measures))
-            continue
-        contrast = next(contrast for contrast in CONTRASTS if name.startswith(f"{contrast.name}-"))
-        signer, index, marker = name.removeprefix(f"{contrast.name}-").split("-", 2)
-        side = contrast.markers.index(marker)
-        script = corpus.pair(contrast, int(signer), int(index))[side]
-        found.append(Clip(script, measures, contrast.name, side))
-    return found
+    pairs(recognizer, sides)
 
 
 def report(title: str, agreement: Agreement) -> None:
     print(f"{title}: macro F1 {agreement.macro().text()}\n{agreement.table()}", flush=True)
 
 
-def pairs(recognizer: Recognizer, clips: Sequence[Clip]) -> None:
+def pairs(recognizer: Recognizer, clips: Sequence[MeasuredClip]) -> None:
     """Print how well the sides of minimal pairs are told apart."""
     chain, names = recognizer.level_two, recognizer.markers
     if chain is None:
@@ -99,7 +68,7 @@ def pairs(recognizer: Recognizer, clips: Sequence[Clip]) -> None:
         inputs = [marker_inputs(recognizer, clip.measures) for clip in own]
         scores = np.array([log_odds(chain, names, rows, contrast.markers) for rows in inputs])
         first = np.array([clip.side == 0 for clip in own], bool)
-        told = auc_interval(scores, first, [clip.script.signer.head for clip in own])
+        told = auc_interval(scores, first, [clip.signer for clip in own])
         print(f"  {contrast.name:20} AUC {told.text()}, {len(own) // 2} pairs")
 
 

@@ -1,9 +1,11 @@
 """Recognise markers in synthetic sentences, beside simpler models, and tell minimal pairs apart.
 
-    python bench/asl_recognition.py CORPUS [--without NAME ...] [--models NAME ...]
+    python bench/asl_recognition.py CORPUS [--tables FOLDER] [--without NAME ...] [--models NAME ...]
 
-Trains on the corpus `fit` and prints figures of CORPUS, `check` or `held-out`. Needs hmmlearn, scikit-learn and
-sklearn-crfsuite, which fyc does not.
+Trains on the corpus `fit` and prints figures of CORPUS, `check` or `held-out`. Without `--tables` landmarks are
+simulated, with the errors of a network, and there is no picture. FOLDER has the folders `fit` and CORPUS with tables of
+rendered clips that went through the whole of `fyc asl run` (`bench/asl_films.py` says how). Needs hmmlearn,
+scikit-learn and sklearn-crfsuite, which fyc does not.
 
 Tuning was on `fit` and `check`, and not equal. Of the two-level CRF nine settings were looked at, on the minimal pairs
 of `check` as well, which also chose the events that it is trained to miss; of sklearn-crfsuite and the HMM three; of
@@ -11,7 +13,7 @@ the one-level CRF and logistic regression one. The AUC of both CRFs of ours is t
 marker but the one to a clip that holds none but the other: of four such scores the best for the two-level CRF on
 `check`. The other models are compared by expected durations.
 
-All is synthetic: landmarks with the errors of a network, no picture, no texture. Nothing here says anything about ASL.
+All is synthetic, and from geometry. Nothing here says anything about ASL.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import argparse
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing import Pool
+from pathlib import Path
 
 import numpy as np
 import sklearn_crfsuite
@@ -29,6 +31,7 @@ from hmmlearn.hmm import GaussianHMM
 from sklearn.linear_model import LogisticRegression
 
 from fyc.asl.bench.recognition_figures import Agreement, log_odds, marker_inputs, true_segments
+from fyc.asl.bench.sentences import MeasuredClip, parted, read_clips
 from fyc.asl.bench.statistics import auc_interval
 from fyc.asl.face.bundle import load_bundle
 from fyc.asl.measures import Measures
@@ -37,12 +40,12 @@ from fyc.asl.recognition.events import RULES, detect
 from fyc.asl.recognition.features import FEATURES, extract
 from fyc.asl.recognition.phases import PhasedSegment, phase_order, segments_of, tags_of
 from fyc.asl.recognition.recognizer import new_chain, present
-from fyc.asl.recognition.training import Example, Settings, train
+from fyc.asl.recognition.training import Settings, train
 from fyc.asl.synthetic.contrasts import CONTRASTS
 from fyc.asl.synthetic.corpora import CORPORA
 from fyc.asl.synthetic.measured import measure_clips
 from fyc.asl.synthetic.projection import Stage
-from fyc.asl.synthetic.script import MARKERS, Script
+from fyc.asl.synthetic.script import MARKERS
 
 POSE = ("yaw", "pitch", "roll", "x", "y", "z")
 ABLATIONS: dict[str, Callable[[str], bool]] = {
@@ -55,23 +58,7 @@ Answer = tuple[np.ndarray, list[PhasedSegment]]
 Model = Callable[[Measures], Answer]
 
 
-@dataclass
-class Clip:
-    """A sentence, or a side of a minimal pair."""
-
-    script: Script
-    measures: Measures
-    signer: int
-    contrast: str = ""
-    side: int = 0
-
-    @property
-    def example(self) -> Example:
-        events, markers = (true_segments(self.script, tier) for tier in ("event", "marker"))
-        return Example(self.measures, events, markers, f"signer {self.signer}")
-
-
-def signer_clips(job: tuple[str, int, bool]) -> list[Clip]:
+def signer_clips(job: tuple[str, int, bool]) -> list[MeasuredClip]:
     """All clips of a signer; rest is found from all of them together."""
     name, signer, pairs = job
     corpus, stage = CORPORA[name], Stage(load_bundle().mesh)
@@ -83,17 +70,17 @@ def signer_clips(job: tuple[str, int, bool]) -> list[Clip]:
                 clips += [(script, contrast.name, side) for side, script in enumerate(sides)]
     measured = measure_clips(stage, [script for script, _, _ in clips])
     return [
-        Clip(script, m, signer, contrast, side) for (script, contrast, side), m in zip(clips, measured, strict=True)
+        MeasuredClip(script, m, contrast, side) for (script, contrast, side), m in zip(clips, measured, strict=True)
     ]
 
 
-def clips_of(name: str, workers: int, *, pairs: bool) -> list[Clip]:
+def simulated(name: str, workers: int, *, pairs: bool) -> list[MeasuredClip]:
     with Pool(workers) as pool:
         jobs = [(name, signer, pairs) for signer in range(CORPORA[name].signers)]
         return [clip for part in pool.imap(signer_clips, jobs) for clip in part]
 
 
-def two_levels(clips: Sequence[Clip], used: tuple[str, ...] = FEATURES) -> Model:
+def two_levels(clips: Sequence[MeasuredClip], used: tuple[str, ...] = FEATURES) -> Model:
     recognizer = train([clip.example for clip in clips], "fit", synthetic=True, settings=Settings(features=used))
 
     def answer(measures: Measures) -> Answer:
@@ -113,7 +100,7 @@ def two_levels(clips: Sequence[Clip], used: tuple[str, ...] = FEATURES) -> Model
 class Inputs:
     """What the models of one level see: low-level features and their means in windows up to two seconds away."""
 
-    def __init__(self, clips: Sequence[Clip]) -> None:
+    def __init__(self, clips: Sequence[MeasuredClip]) -> None:
         rows = [extract(clip.measures).values for clip in clips]
         self.standard = Standard.fit(rows)
         self.rows = [self._wide(row) for row in rows]
@@ -130,7 +117,7 @@ class Inputs:
         return features.time_s, self._wide(features.values)
 
 
-def one_level(clips: Sequence[Clip]) -> Model:
+def one_level(clips: Sequence[MeasuredClip]) -> Model:
     """The same chain of markers, but nothing in between."""
     inputs = Inputs(clips)
     chain = new_chain(inputs.rows[0].shape[1], len(MARKERS))
@@ -148,7 +135,7 @@ def one_level(clips: Sequence[Clip]) -> Model:
     return answer
 
 
-def crfsuite(clips: Sequence[Clip]) -> Model:
+def crfsuite(clips: Sequence[MeasuredClip]) -> Model:
     """sklearn-crfsuite, L-BFGS, on principal components: it reads dictionaries, and is slow with more."""
     inputs = Inputs(clips)
     pca = Pca.fit(inputs.rows, COMPONENTS)
@@ -172,7 +159,7 @@ def crfsuite(clips: Sequence[Clip]) -> Model:
     return answer
 
 
-def hmm(clips: Sequence[Clip]) -> Model:
+def hmm(clips: Sequence[MeasuredClip]) -> Model:
     """A Gaussian for each phase of each marker, on principal components; transitions are counted."""
     inputs = Inputs(clips)
     pca = Pca.fit(inputs.rows, HMM_COMPONENTS)
@@ -199,7 +186,7 @@ def hmm(clips: Sequence[Clip]) -> Model:
     return answer
 
 
-def logistic(clips: Sequence[Clip]) -> Model:
+def logistic(clips: Sequence[MeasuredClip]) -> Model:
     """Every moment on its own; segments are runs of a class."""
     inputs = Inputs(clips)
     labels = (np.concatenate(inputs.tags) + 2) // 3
@@ -217,7 +204,7 @@ def logistic(clips: Sequence[Clip]) -> Model:
 
 COMPONENTS, HMM_COMPONENTS, ONE_LEVEL_L2 = 60, 60, 100.0
 NAMES = [f"c{number}" for number in range(COMPONENTS)]
-MODELS: dict[str, Callable[[Sequence[Clip]], Model]] = {
+MODELS: dict[str, Callable[[Sequence[MeasuredClip]], Model]] = {
     "two-level CRF": two_levels,
     "one-level CRF": one_level,
     "sklearn-crfsuite": crfsuite,
@@ -232,7 +219,7 @@ def evidence(presence: np.ndarray, markers: tuple[str, str]) -> float:
     return float(np.log(first + 1e-12) - np.log(second + 1e-12))
 
 
-def pairs_table(model: Model, clips: Sequence[Clip]) -> None:
+def pairs_table(model: Model, clips: Sequence[MeasuredClip]) -> None:
     for contrast in CONTRASTS:
         own = [clip for clip in clips if clip.contrast == contrast.name]
         told = getattr(model, "odds", lambda measures, markers: evidence(model(measures)[0], markers))
@@ -246,7 +233,7 @@ def pairs_table(model: Model, clips: Sequence[Clip]) -> None:
         )
 
 
-def agreement(found: Sequence[list[PhasedSegment]], test: Sequence[Clip], tier: str) -> Agreement:
+def agreement(found: Sequence[list[PhasedSegment]], test: Sequence[MeasuredClip], tier: str) -> Agreement:
     """Segments that were found in the sentences beside the true ones; sentences are what is drawn again."""
     true = [true_segments(clip.script, tier) for clip in test if not clip.contrast]
     return Agreement.of(found, true, MARKERS if tier == "marker" else tuple(RULES), range(len(true)))
@@ -254,9 +241,9 @@ def agreement(found: Sequence[list[PhasedSegment]], test: Sequence[Clip], tier: 
 
 def judge(
     name: str,
-    make: Callable[[Sequence[Clip]], Model],
-    fit: Sequence[Clip],
-    test: Sequence[Clip],
+    make: Callable[[Sequence[MeasuredClip]], Model],
+    fit: Sequence[MeasuredClip],
+    test: Sequence[MeasuredClip],
     reference: Agreement | None,
 ) -> tuple[Model, Agreement]:
     """Train, print, and return the model and what it found; `reference` is what the two-level CRF found."""
@@ -271,7 +258,7 @@ def judge(
     return model, found
 
 
-def events_table(model: Model, test: Sequence[Clip]) -> None:
+def events_table(model: Model, test: Sequence[MeasuredClip]) -> None:
     measures = [clip.measures for clip in test if not clip.contrast]
     recognizer = model.recognizer  # type: ignore[attr-defined]
     found = {
@@ -286,16 +273,22 @@ def events_table(model: Model, test: Sequence[Clip]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", choices=[name for name in CORPORA if name != "fit"])
+    parser.add_argument("--tables", type=Path)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--without", nargs="*", choices=list(ABLATIONS), default=list(ABLATIONS))
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    fit = clips_of("fit", options.workers, pairs=False)
-    test = clips_of(options.corpus, options.workers, pairs=True)
-    sentences = sum(not clip.contrast for clip in test)
-    print(f"SYNTHETIC, geometry only. {platform.machine()}, numpy {np.__version__}")
-    print(f"trained on fit: {len(fit)} sentences; measured on {options.corpus}: {sentences} sentences,", end=" ")
-    print(f"{(len(test) - sentences) // 2} minimal pairs; segment F1 at IoU 0.5; 95 % intervals: F1 over sentences,")
+    if options.tables:
+        fit, test = (read_clips(CORPORA[name], options.tables / name) for name in ("fit", options.corpus))
+        fit, _ = parted(fit)
+    else:
+        fit = simulated("fit", options.workers, pairs=False)
+        test = simulated(options.corpus, options.workers, pairs=True)
+    sentences, sides = parted(test)
+    source = "whole path" if options.tables else "simulated landmarks"
+    print(f"SYNTHETIC, geometry only, {source}. {platform.machine()}, numpy {np.__version__}")
+    print(f"trained on fit: {len(fit)} sentences; measured on {options.corpus}: {len(sentences)} sentences,", end=" ")
+    print(f"{len(sides) // 2} minimal pairs; segment F1 at IoU 0.5; 95 % intervals: F1 over sentences,")
     print("AUC over signers", flush=True)
     reference = None
     for name in options.models:
