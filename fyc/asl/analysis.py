@@ -132,11 +132,14 @@ class Analyst:
 
         Raises:
             VideoError: if the video cannot be read.
-            NoFaceError: FYC-V06 when there are fewer than three frames with a face in it.
+            NoFaceError: FYC-V06 when there are fewer than three frames with a face in it; if the signer is known, when
+                there is none.
             OSError: if the track cannot be written.
         """
         tell = progress or _silent
         followed = self.follow(path, track, tell)
+        if self._signer is not None and not any(followed.tracker):
+            raise _no_face(followed, self._face)
         return self.measure(followed, self._signer or self.learn(followed), track, tell, watch)
 
     @cached_property
@@ -151,7 +154,7 @@ class Analyst:
         """
         samples = followed.samples
         if len(samples) < LEAST_SAMPLES:
-            raise _no_face(followed.info.path, len(samples), self._face, followed.most_faces)
+            raise _no_face(followed, self._face)
         return Signer.learn(self._fitter, samples)
 
     def follow(self, path: Path, track: TrackFile, progress: Progress) -> Followed:
@@ -244,10 +247,24 @@ def _silent(stage: str, done: int, total: int | None) -> None:
     pass
 
 
-def _no_face(path: Path, frames: int, face: int | None, most: int) -> NoFaceError:
-    if face is not None and most:
+def _no_face(followed: Followed, face: int | None) -> NoFaceError:
+    where, most = str(followed.info.path), followed.most_faces
+    if face is not None and 0 < most <= face:
         why = f"face number {face + 1} from the left was asked for; {most} at most are seen at once"
-        return NoFaceError("FYC-V06", "that face is not in the video", where=str(path), why=why, next="lower --face")
-    why = f"{frames} of the frames that were looked at show one; a signer is learned from three or more"
-    advice = "the face must be seen from the front or the side, and be 30 pixels wide or more"
-    return NoFaceError("FYC-V06", "no face is seen in the video", where=str(path), why=why, next=advice)
+        return NoFaceError("FYC-V06", "that face is not in the video", where=where, why=why, next="lower --face")
+    frames, seen = len(followed.tracker), sum(map(bool, followed.tracker))
+    damaged = f"; the file is not sound: {followed.problem}" if followed.problem else ""
+    if not seen:
+        why = f"none of {_frames(frames)} shows one"
+        advice = "the face must be seen from the front or the side, and be 30 pixels wide or more"
+        return NoFaceError("FYC-V06", "no face is seen in the video", where=where, why=why + damaged, next=advice)
+    why = (
+        f"it is seen in {seen} of {_frames(frames)}, in {len(followed.samples)} well enough; a signer is learned from "
+        f"{LEAST_SAMPLES} or more"
+    )
+    advice = "give a video that shows more of the face, or learn the signer from others and give --signer"
+    return NoFaceError("FYC-V06", "too little of the face is seen", where=where, why=why + damaged, next=advice)
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"

@@ -43,6 +43,24 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of a file when the `with` block ends without an error, else is removed.
+
+    Raises:
+        ElanError: FYC-E05 if it cannot take its place.
+    """
+    part = path.with_name(f".{path.name}.new")
+    try:
+        yield part
+        try:
+            part.replace(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
 def alone(lock: Path, what: str, where: Path) -> Iterator[None]:
     """Be the only one who writes something; the folder of the lock is made.
 

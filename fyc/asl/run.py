@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fyc.asl.analysis import Analysis, Analyst, Progress
-from fyc.asl.files import unwritable
+from fyc.asl.files import staged, unwritable
 from fyc.asl.output.annotation import MARKER_TIER, TIERS, TRACK_TIER, Scheme, make_tiers, write_annotation
-from fyc.asl.output.claim import keep_edited
+from fyc.asl.output.claim import keep_edited, remove_stale
 from fyc.asl.output.csv_table import write_csv
 from fyc.asl.output.overlay import write_overlay
 from fyc.asl.output.record import Record
@@ -27,7 +27,7 @@ EVENT_LABELS = tuple(label for entries in TIERS.values() for label in entries)
 
 @dataclass(frozen=True)
 class Results:
-    """Files of a video: they are written one by one, the document last.
+    """Files of a video: overlay and track are written first, of the others one by one the document last.
 
     Attributes:
         eaf, csv, vtt, overlay, report, track: the files; `overlay` and `report` are None if none was asked for.
@@ -152,16 +152,19 @@ def run_video(
     except OSError as error:
         raise unwritable(results.eaf.parent, error) from error
     pictures = None if results.report is None else Thumbnails()
-    with write_track(results.track, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
-        analysis = analyst.analyse(
-            video, track, progress, None if pictures is None else lambda frame, _: pictures.add(frame)
-        )
-    found = find(analysis, recognizer)
+    # All that takes long is done before the first result is replaced, so that old and new ones are hardly ever mixed.
+    with staged(results.track) as track_part:
+        with write_track(track_part, {"video": video.name, "format": "fyc-asl-track-1"}) as track:
+            analysis = analyst.analyse(
+                video, track, progress, None if pictures is None else lambda frame, _: pictures.add(frame)
+            )
+        found = find(analysis, recognizer)
+        if results.overlay is not None:
+            write_overlay(analysis, track_part, [*found.markers, *found.events], analyst.mesh, results.overlay)
     scheme = found.scheme
     columns = [label for entries in scheme.events.values() for label in entries]
+    remove_stale(results)
     write_csv(analysis, found.events, columns, results.csv, found.markers, tuple(scheme.markers))
-    if results.overlay is not None:
-        write_overlay(analysis, results.track, [*found.markers, *found.events], analyst.mesh, results.overlay)
     tiers = make_tiers(analysis, found.events, found.markers, scheme)
     write_webvtt((tier for tier in tiers if tier.annotations), results.vtt)
     if results.report is not None and pictures is not None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from fyc.asl.face.detector import Image
 from fyc.asl.video.writer import write_video
 from fyc.cli.main import app
-from fyc.errors import NoFaceError
+from fyc.errors import NoFaceError, ResourceError
 
 pytestmark = pytest.mark.assets
 
@@ -160,3 +160,34 @@ def test_two_faces_and_which_is_followed(face_frames: list[Image], tmp_path: Pat
         assert json.loads(done.stdout)["most_faces"] == 2
         places = load_file(folder / "two.track.safetensors")["landmarks"][:, :, 0].mean(axis=1)
         assert ((places < 360) == left).all()
+
+
+def test_two_frames_are_too_few(face_frames: list[Image], fails: Callable[..., NoFaceError]) -> None:
+    error = fails(face_frames[:2])
+    assert "too little" in error.what
+    assert "in 2 of 2 frames" in error.why
+    assert "--signer" in error.next
+
+
+def test_what_is_not_written_again_is_removed(face_frames: list[Image], tmp_path: Path) -> None:
+    clip, out = film(tmp_path / "a.mp4", face_frames[:5]), tmp_path / "out"
+    run(clip, "-o", out)
+    assert {"a.overlay.mp4", "a.report.html"} <= {path.name for path in out.iterdir()}
+    run(clip, "-o", out, "--no-overlay", "--no-report")  # the same results: they still belong to them
+    assert (out / "a.report.html").exists()
+    run(clip, "-o", out, "--no-overlay", "--no-report", "--overwrite", "--seed", "1")
+    assert not [*out.glob("*.mp4"), *out.glob("*.html")]
+
+
+def test_an_overwrite_that_fails_at_the_overlay_leaves_everything_as_it_was(
+    face_frames: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ResourceError("FYC-S01", "the disk is full")
+
+    clip, out = film(tmp_path / "a.mp4", face_frames[:5]), tmp_path / "out"
+    run(clip, "-o", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr("fyc.asl.run.write_overlay", full)
+    assert isinstance(run(clip, "-o", out, "--overwrite", "--seed", "1").exception, ResourceError)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -40,17 +40,34 @@ def remove_litter(results: Results) -> None:
     for written in (*names, f"{name}.pfsx", f"{name}_tsconf.xml"):
         for ending in ("new", "part"):
             (folder / f".{written}.{ending}").unlink(missing_ok=True)
-    for column in folder.glob(f".{escape(results.track.stem)}.*.part"):
+    for column in folder.glob(f"..{escape(results.track.name)}.*.part"):
         column.unlink(missing_ok=True)
+
+
+def remove_stale(results: Results) -> None:
+    """Remove an overlay and a page of an earlier run where this one writes none: they would belong to other results.
+
+    Raises:
+        ElanError: FYC-E05 if they cannot be removed.
+    """
+    every = results.in_folder(results.eaf.parent, results.eaf.stem)
+    for wanted, path in ((results.overlay, every.overlay), (results.report, every.report)):
+        if wanted is None and path is not None:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise unwritable(path, error) from error
 
 
 def is_done(results: Results, record: Record) -> bool:
     """Whether the document is there and is what a run would make now, edited since or not.
 
     Raises:
-        ElanError: FYC-E07 if one is there that was made otherwise, or if other files are missing.
+        ElanError: FYC-E07 if one is there that was made otherwise, or if other files are missing; if there is none, but
+            files of somebody else have the names of results.
     """
     if not results.eaf.exists():
+        _refuse_foreign(results)
         return False
     try:
         why = Record.read(results.eaf).difference(record)
@@ -92,6 +109,18 @@ def keep_edited(eaf: Path) -> Path | None:
     except OSError as error:
         raise unwritable(eaf, error) from error
     return copy
+
+
+def _refuse_foreign(results: Results) -> None:
+    """A run that was stopped left a track where it left a table, subtitles or curves: it is there before them."""
+    eaf = results.eaf
+    others = (results.csv, results.vtt, eaf.with_suffix(".pfsx"), eaf.with_name(f"{eaf.stem}_tsconf.xml"))
+    there = [path.name for path in others if path.exists()]
+    if there and not results.track.exists():
+        raise ElanError(
+            "FYC-E07", "files that fyc did not write have the names of results", where=str(eaf.parent),
+            why=f"there already: {', '.join(there)}", next="give another folder, or write over them with --overwrite",
+        )  # fmt: skip
 
 
 def _there(eaf: Path, why: str) -> FycError:

@@ -144,6 +144,16 @@ def test_documents_of_others_damaged_ones_and_missing_files(made: Callable[[Reco
     assert "cannot be read" in error.value.why
 
 
+def test_files_of_somebody_else_are_not_written_over(tmp_path: Path) -> None:
+    results = Results.in_folder(tmp_path, "a")
+    results.vtt.write_text("WEBVTT", encoding="utf-8")  # subtitles that the user has beside the video
+    with pytest.raises(ElanError, match="FYC-E07") as error:
+        is_done(results, RECORD)
+    assert "a.vtt" in error.value.why
+    results.track.write_bytes(b"")  # a run that was stopped left them
+    assert not is_done(results, RECORD)
+
+
 def test_any_edit_breaks_the_seal_and_is_kept(made: Callable[[Record], Results]) -> None:
     eaf = made(RECORD).eaf
     assert is_unbroken(eaf.read_bytes())
@@ -166,8 +176,9 @@ def test_a_claim_keeps_others_out_removes_litter_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("fyc.asl.files._PATIENCE", 0.1)
     results = Results.in_folder(tmp_path / "new" / "out", "a")
-    litter = [".a.eaf.new", ".a.overlay.mp4.new", ".a.track.landmarks.part", ".a.track.safetensors.part", ".a.pfsx.new"]
-    foreign = [".ab.eaf.new", ".a b.track.landmarks.part", "a.csv"]
+    endings = ".a.track.safetensors.new", "..a.track.safetensors.landmarks.part", "..a.track.safetensors.new.part"
+    litter = [".a.eaf.new", ".a.overlay.mp4.new", ".a.pfsx.new", *endings]
+    foreign = [".ab.eaf.new", "..a b.track.safetensors.landmarks.part", "a.csv"]
     files(results.eaf.parent, *litter, *foreign)
     with claim(results):
         left = {path.name for path in results.eaf.parent.iterdir()}
