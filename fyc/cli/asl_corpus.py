@@ -172,8 +172,17 @@ def _show(outcomes: Sequence[Outcome]) -> None:
             outcome.seconds if outcome.summary else None, said,
         ))  # fmt: skip
     show_table(("video", "", "frames", "lost", "seconds", "events"), rows)
+    for outcome in outcomes:
+        for note in notes((found := outcome.summary or {}).get("most_faces", 0), found.get("problem", "")):
+            typer.echo(f"{outcome.task.video}: {note}")
     counts = Counter(outcome.status for outcome in outcomes)
     typer.echo(", ".join(f"{counts[status]} {status}" for status in ("done", "skipped", "failed") if counts[status]))
+
+
+def notes(faces: int, problem: str) -> list[str]:
+    """What else is said of a video: the most faces that were seen at once, and what is wrong with the file."""
+    several = f"up to {faces} faces were seen; --face picks another one"
+    return [several] * (faces > 1) + [f"the file is not sound: {problem}"] * bool(problem)
 
 
 def _interrupted(outcomes: Any, total: int) -> Interrupted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fyc.cli.asl_corpus import Engine, interruptible, run_corpus
+from fyc.cli.asl_corpus import Engine, interruptible, notes, run_corpus
 from fyc.cli.options import Json, Offline
 
 if TYPE_CHECKING:
@@ -150,9 +150,7 @@ def _show(found: Findings, results: Results) -> None:
             rows.append((kind, label, str(times), f"{seconds:.1f}"))
     show_table(("kind", "label", "times", "seconds"), rows)
     typer.echo(f"{frames} frames; the face is lost in {lost} ({lost / frames:.1%})")
-    if analysis.most_faces > 1:
-        typer.echo(f"up to {analysis.most_faces} faces were seen; --face picks another one")
-    if analysis.problem:
-        typer.echo(f"the file is not sound: {analysis.problem}")
+    for note in notes(analysis.most_faces, analysis.problem):
+        typer.echo(note)
     typer.echo(f"open in ELAN: {results.eaf}")
     typer.echo(_about_markers(found.about))

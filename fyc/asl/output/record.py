@@ -11,6 +11,7 @@ from pathlib import Path
 from fyc.asl.elan.read import properties
 from fyc.asl.elan.seal import EMPTY, SEAL
 from fyc.asl.elan.xml import parse_xml
+from fyc.asl.video.container import require_file
 from fyc.errors import VideoError
 
 _PART = 1 << 20
@@ -72,6 +73,7 @@ def fingerprint(video: Path) -> str:
     Raises:
         VideoError: FYC-V01 if it cannot be read.
     """
+    require_file(video)  # a pipe would be waited for
     try:
         with video.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size

@@ -103,12 +103,21 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
         raise
 
 
-def _read_head(path: Path) -> bytes:
+def require_file(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        VideoError: FYC-V01 if there is nothing, a folder, a device or a pipe.
+    """
     if not path.exists():
         raise VideoError("FYC-V01", "the video cannot be found", where=str(path), next="check the path")
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "a device or pipe"
         raise VideoError("FYC-V01", f"this is {kind}, not a video file", where=str(path), next="give one video file")
+
+
+def _read_head(path: Path) -> bytes:
+    require_file(path)
     try:
         with path.open("rb") as stream:
             head = stream.read(16)

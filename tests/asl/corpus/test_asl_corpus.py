@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -19,8 +21,9 @@ from fyc.asl.elan.write import write_eaf
 from fyc.asl.output.claim import claim, is_done, keep_edited
 from fyc.asl.output.record import Record, fingerprint
 from fyc.asl.run import Results
+from fyc.asl.video.writer import write_video
 from fyc.cli.main import app
-from fyc.errors import ElanError, FycError, ResourceError
+from fyc.errors import ElanError, FycError, ResourceError, VideoError
 
 
 def files(folder: Path, *names: str) -> Path:
@@ -202,6 +205,27 @@ def test_settings_say_what_results_depend_on() -> None:
     assert str(Settings()) == "face largest, seed 0"
     assert str(Settings(face=1, seed=3)) == "face 2, seed 3"
     assert sensible_workers() >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoError, match="FYC-V01"):
+        Record.of(tmp_path / "pipe.mp4", "")
+
+
+@pytest.mark.assets
+def test_a_folder_tells_of_several_faces_and_damage(
+    talking_frames: list[np.ndarray], talking_clip: Path, tmp_path: Path
+) -> None:
+    with write_video(tmp_path / "two.mp4", (720, 288), 25.0) as writer:
+        for frame in talking_frames[:4]:
+            writer.add(np.hstack([frame, frame[:, ::-1]]))
+    words = ["asl", "run", str(tmp_path / "two.mp4"), str(talking_clip), "-o", str(tmp_path / "out"), "--workers", "1"]
+    done = CliRunner().invoke(app, [*words, "--no-overlay", "--no-report"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert f"{tmp_path / 'two.mp4'}: up to 2 faces were seen" in done.stdout
+    assert done.stdout.count("faces were seen") == 1
 
 
 @pytest.mark.assets
