@@ -21,11 +21,11 @@ from fyc.asl.face.litert import Floats
 from fyc.asl.face.mesh import POINTS, FaceMesh
 from fyc.asl.face.pose import Pose, fit_pose, project_jacobian
 from fyc.asl.face.shape import Observation, ShapeFitter
-from fyc.asl.files import write_whole
+from fyc.asl.files import unwritable, write_whole
 from fyc.asl.measures import MEASURES
 from fyc.asl.neutral import NeutralBaseline
 from fyc.asl.samples import FaceSample
-from fyc.errors import ModelError
+from fyc.errors import ModelError, RecipeError
 
 #: Of the format of the files.
 FORMAT = "fyc-asl-signer-1"
@@ -185,6 +185,27 @@ def load_signer(path: Path, mesh: FaceMesh) -> Signer:
             "FYC-M03", "this is not a signer, or a damaged one", where=str(path), why=str(error),
             next="learn it again with `fyc asl signer`",
         ) from error  # fmt: skip
+
+
+def prepare_target(path: Path, mesh: FaceMesh) -> None:
+    """Make the folder of a signer that will be written, and see that nothing else would be written over.
+
+    Raises:
+        RecipeError: FYC-R09 if there is something that is no signer.
+        ElanError: FYC-E05 if the folder cannot be made.
+    """
+    if path.exists():
+        try:
+            load_signer(path, mesh)
+        except ModelError as error:
+            raise RecipeError(
+                "FYC-R09", "there is something else of this name, which is no signer", where=str(path),
+                next="give another name with --output, such as anna.safetensors",
+            ) from error  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
 
 
 def _gap(points: Floats, pose: Pose, shape: Array, camera: Camera, upper: int, lower: int) -> float:

@@ -40,9 +40,12 @@ def signer(
     from fyc.asl.acquaintance import get_to_know
     from fyc.asl.corpus.tasks import find_tasks
     from fyc.asl.face.bundle import load_bundle
+    from fyc.asl.signer import prepare_target
     from fyc.cli.runtime import print_json
 
     paths = [task.video for task in find_tasks(videos, output.parent / f".{output.name}")]
+    bundle = load_bundle(offline=offline)
+    prepare_target(output, bundle.mesh)  # before any work
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bars:
         tasks: dict[Path, Any] = {}
@@ -53,7 +56,7 @@ def signer(
             bars.update(tasks[path], completed=done)
 
         number = None if face is None else face - 1
-        known = get_to_know(paths, load_bundle(offline=offline), face=number, progress=tell)
+        known = get_to_know(paths, bundle, face=number, progress=tell)
     known.signer.save(output)
     if json:
         print_json({"signer": str(output), "faces": {str(path): faces for path, faces in known.faces.items()}})

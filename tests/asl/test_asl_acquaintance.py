@@ -96,6 +96,29 @@ def test_nobody_to_know(clips: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_known_signer_who_is_not_there(clips: Path, known: Path, tmp_path: Path) -> None:
+    words = ["asl", "run", str(clips / "black.mp4"), "-o", str(tmp_path), "--signer", str(known)]
+    with pytest.raises(FycError) as caught:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert caught.value.code == "FYC-V06"
+    assert "none of 5 frames" in caught.value.why
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_a_signer_is_written(clips: Path, tmp_path: Path) -> None:
+    video = tmp_path / "one.mp4"
+    video.write_bytes((clips / "one.mp4").read_bytes())
+    words = ["asl", "signer", str(clips / "two.mp4"), "-o"]
+    with pytest.raises(FycError) as caught:
+        CliRunner().invoke(app, [*words, str(video)], catch_exceptions=False)
+    assert caught.value.code == "FYC-R09"
+    assert video.read_bytes() == (clips / "one.mp4").read_bytes()
+    target = tmp_path / "new" / "anna.safetensors"
+    for _ in "once", "again":
+        assert CliRunner().invoke(app, [*words, str(target)], catch_exceptions=False).exit_code == 0
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
 @pytest.mark.parametrize("damage", ["missing", "text", "other", "shapes", "nan"])
 def test_a_file_that_is_no_signer(damage: str, known: Path, face_bundle: Bundle, tmp_path: Path) -> None:
     path, tensors = tmp_path / "bad.safetensors", load_file(known)
