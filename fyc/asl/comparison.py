@@ -67,7 +67,8 @@ def compare(
             for label, one in score(*sides, threshold=threshold, rate=rate, duration_s=duration).items():
                 scores[name, label] += one
     if not compared:
-        raise _nothing(predicted, true, f"no tier is in both; there are: {', '.join(sorted(known)) or 'none'}")
+        what = f"no tier {' or '.join(map(repr, tiers))}" if tiers else "no tier"
+        raise _nothing(predicted, true, f"{what} is in both; there are: {', '.join(sorted(known)) or 'none'}")
     found.scores = dict(sorted(scores.items()))
     return found
 

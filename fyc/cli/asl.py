@@ -122,6 +122,18 @@ def _show(found: Comparison, rate: float) -> None:
         show_table(("tier", "label", *columns.values()), cells, title=title)
         typer.echo()
     typer.echo(f"files: {len(found.files)}")
-    for title, lines in (("not compared", found.unmatched), ("problem", found.problems)):
+    for title, lines in (("not compared", _grouped(found.unmatched)), ("problem", found.problems)):
         for line in lines:
             typer.echo(f"{title}: {line}", err=True)
+
+
+def _grouped(lines: list[str]) -> list[str]:
+    """A tier that many documents lack is told once."""
+    places: dict[str, list[str]] = {}
+    for line in lines:
+        what, _, where = line.partition(": not in ")
+        places.setdefault(what, []).append(where)
+    return [
+        f"{what}: not in {where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "") if where[0] else what
+        for what, where in places.items()
+    ]

@@ -94,6 +94,24 @@ def test_the_table_says_the_same(fyc: Run, files: tuple[Path, Path]) -> None:
     ]
 
 
+def test_a_tier_that_many_documents_lack_is_told_once(fyc: Run, tmp_path: Path) -> None:
+    for name in "abc":
+        save(tmp_path / "pred" / f"{name}.eaf", PREDICTED)
+        save(tmp_path / "true" / f"{name}.eaf", TRUE)
+    code, _, err = fyc("asl", "eval", "--pred", tmp_path / "pred", "--truth", tmp_path / "true")
+    assert code == 0
+    assert err.splitlines() == [
+        f"not compared: tier 'gloss': not in {tmp_path / 'pred' / 'a.eaf'} and 2 more",
+        f"not compared: tier 'nods': not in {tmp_path / 'true' / 'a.eaf'} and 2 more",
+    ]
+
+
+def test_a_tier_that_nobody_has_is_named(fyc: Run, files: tuple[Path, Path]) -> None:
+    code, _, err = fyc("asl", "eval", "--pred", files[0], "--truth", files[1], "--tier", "hands")
+    assert code == 2
+    assert "no tier 'hands' is in both; there are: NMM" in " ".join(err.split())
+
+
 def test_folders_are_matched_by_name(fyc: Run, tmp_path: Path) -> None:
     pred, truth = tmp_path / "pred", tmp_path / "truth"
     for name in ("one", "two", "three"):

@@ -158,9 +158,12 @@ def _together(errors: Sequence[UserError], total: int) -> UserError:
     first = errors[0]
     if len(errors) == 1:
         return first
-    lines = [f"\n    {error.where}: {error.what}" for error in errors]
+    places: dict[str, list[str]] = {}
+    for error in errors:
+        places.setdefault(f"{error.what} ({error.why})" if error.why else error.what, []).append(error.where)
+    lines = [f"{what}: {', '.join(where)}" for what, where in places.items()]
     return type(first)(
-        first.code, f"{len(errors)} of {total} documents cannot be used", where=first.where, why="".join(lines),
+        first.code, f"{len(errors)} of {total} documents cannot be used", where=first.where, why="; ".join(lines),
         next=f"{first.next}; --skip-broken goes on without them",
     )  # fmt: skip
 

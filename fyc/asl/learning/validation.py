@@ -39,7 +39,7 @@ class Label:
     @property
     def warnings(self) -> list[str]:
         """What makes it doubtful, one sentence each."""
-        found = [f"{self.name!r}: only {self.count} examples"] if self.count < FEW else []
+        found = [f"{self.name!r}: only {self.count} example{'s' * (self.count != 1)}"] if self.count < FEW else []
         return found + ([f"{self.name!r} occurs with one signer only and is not judged"] if self.signers < 2 else [])
 
 

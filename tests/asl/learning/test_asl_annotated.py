@@ -120,6 +120,10 @@ def test_all_broken_documents_are_named_at_once_or_left_out(tmp_path: Path) -> N
     assert "sentence 001.eaf" in error.why
     assert "sentence 002.eaf" in error.why
     assert "--skip-broken" in error.next
+    error = fails("FYC-E09", [tmp_path / "sentence 000.eaf", tmp_path / "sentence 003.eaf"], Wanted("no such"))
+    assert error.why.count("no tier 'no such'") == 1  # what is wrong with all of them is said once
+    assert "its tiers: " in error.why
+    assert error.why.endswith(f"{tmp_path / 'sentence 000.eaf'}, {tmp_path / 'sentence 003.eaf'}")
     videos, left = read_all([tmp_path], Wanted(), skip=True)
     assert [video.path.stem for video in videos] == ["sentence 000", "sentence 003"]
     assert [one.code for one in left] == ["FYC-E02", "FYC-V01"]
