@@ -32,6 +32,7 @@ from fyc.asl.video.container import (
     stated_duration,
     stated_rate,
 )
+from fyc.errors import ResourceError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -231,7 +232,11 @@ class Video:
             return [], f"it cannot be decoded: {reason_of(error)}"
 
     def _image(self, picture: VideoFrame) -> tuple[NDArray[np.uint8] | None, str]:
-        """The upright RGB image, or None and the reason."""
+        """The upright RGB image, or None and the reason.
+
+        Raises:
+            ResourceError: FYC-S02 if memory is short: the frame is not lost in the video.
+        """
         from av.error import FFmpegError
 
         size = (picture.width, picture.height)
@@ -240,7 +245,13 @@ class Video:
             return None, f"it has {size[0]}x{size[1]} pixels, the frames before it {first}"
         try:
             pixels = picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-        except (FFmpegError, ValueError, MemoryError) as error:
+        except MemoryError as error:
+            raise ResourceError(
+                "FYC-S02", "not enough memory", where=str(self.info.path),
+                why=f"a frame of {size[0]}x{size[1]} pixels cannot be held",
+                next="use fewer --workers, or a machine with more memory",
+            ) from error  # fmt: skip
+        except (FFmpegError, ValueError) as error:
             return None, f"it cannot be turned into RGB: {reason_of(error)}"
         if self._size is None:  # only once: PyAV's access to side data keeps the picture until garbage is collected
             self._size = size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -99,6 +101,29 @@ def test_lost_frames_are_given_out_while_the_file_is_read(tmp_path: Path) -> Non
         for _ in range(20):
             next(frames)
         assert video._packets_read < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory")
+def test_a_frame_that_memory_is_too_short_for_is_not_called_damaged(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mkv", regular(6), size=(1920, 1080))
+    script = """
+import resource, sys
+from pathlib import Path
+from fyc.asl.video.reader import open_video
+from fyc.errors import ResourceError
+with open_video(Path(sys.argv[1])) as video:
+    frames = iter(video)
+    kept = [next(frames).image]
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 5_000_000,) * 2)
+    try:
+        kept += [frame.image for frame in frames]
+    except ResourceError as error:
+        print(error.code, error.why)
+"""
+    words = [sys.executable, "-c", script, str(tmp_path / "a.mkv")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "FYC-S02 a frame of 1920x1080 pixels cannot be held"
 
 
 def test_a_concealed_picture_is_given_with_its_problem(tmp_path: Path) -> None:
