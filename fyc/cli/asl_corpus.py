@@ -79,9 +79,8 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if stopped and not isinstance(
-            error, Interrupted
-        ):  # an extension that is being imported makes an ImportError of it
+        # An extension that is being imported makes an ImportError of an interruption.
+        if stopped and not isinstance(error, Interrupted):
             raise KeyboardInterrupt from error
         raise
     finally:
