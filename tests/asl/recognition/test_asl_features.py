@@ -148,3 +148,16 @@ def test_brows_in_a_blink_are_bridged_and_in_long_closures_kept(seconds: float, 
     assert np.isfinite(brows).all()
     assert (brows.min() < -0.15) == moved
     assert abs(brows.max()) < 0.03
+
+
+def test_a_long_video_is_fitted_in_blocks_that_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.02, 0.06, 400))
+    values = rng.normal(size=(400, 3))
+    values[50:90, 1] = np.nan
+    at = np.linspace(times[0], times[-1], 700)
+    whole = local_quadratic(times, values, at)
+    monkeypatch.setattr("fyc.asl.recognition.features._BLOCK", 64)
+    for one, other in zip(whole, local_quadratic(times, values, at), strict=True):
+        assert one.shape == (700, 3)
+        assert np.allclose(one, other, atol=1e-9, equal_nan=True)
