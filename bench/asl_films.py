@@ -1,7 +1,7 @@
 """Markers and events of rendered synthetic sentences, through the whole of `fyc asl`, as a linguist would use it.
 
-    fyc asl bench films films/fit --corpus fit --sentences 6
-    fyc asl bench films films/held-out --corpus held-out --sentences 10 --pairs 1
+    fyc asl bench films films/fit --corpus fit --sentences 20
+    fyc asl bench films films/held-out --corpus held-out --sentences 10 --pairs 4
     for each folder of a signer:
         fyc asl signer films/fit/SIGNER -o SIGNER.safetensors
         fyc asl run films/fit/SIGNER -o out/fit/SIGNER --signer SIGNER.safetensors --no-overlay --no-report
