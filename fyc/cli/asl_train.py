@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from os.path import commonpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("label", "count", "seconds", "signers", "f1", "onset_error_s", "offset_error_s")
 _TITLES = ("label", "examples", "seconds", "signers", "F1", "onset, s", "offset, s")
+#: So many folders of documents name a model.
+_MOST_NAMED = 3
 
 
 def add_to(app: typer.Typer) -> None:
@@ -79,14 +82,21 @@ def train(
                 return measured(video.source.path, [output / TABLES, *given], analyst, follow(video))
 
             videos, unmeasured = measure_all(read, measure, skip=skip_broken)
-        data = ", ".join(sorted({video.path.resolve().parent.name for video, _ in videos}))
-        learned = learn(material(videos), data, _say)
+        learned = learn(material(videos), _name_of(videos), _say)
         report = document(learned, [video for video, _ in videos], [*broken, *unmeasured])
         write_model(learned, report, output)
     if json:
         print_json(report)
     else:
         _show(report, output)
+
+
+def _name_of(videos: Sequence[tuple[AnnotatedVideo, Measures]]) -> str:
+    """The folders of the documents; of many, such as one for each signer, the one that all of them are in."""
+    folders = {video.path.resolve().parent for video, _ in videos}
+    if len(folders) > _MOST_NAMED:
+        folders = {Path(commonpath(folders))}
+    return ", ".join(sorted({folder.name for folder in folders}))
 
 
 def _analyst(offline: bool) -> Callable[[], Analyst]:

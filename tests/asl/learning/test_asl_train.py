@@ -219,6 +219,16 @@ def test_tables_of_several_folders(tmp_path: Path) -> None:
     assert "learned from 2 documents" in both.stdout
 
 
+@pytest.mark.parametrize(("folders", "name"), [(("x", "y"), "x, y"), (("k", "l", "m", "n"), "corpus")])
+def test_a_model_is_named_after_the_folders_of_its_documents(
+    folders: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    for seed, folder in enumerate(folders):
+        annotate(tmp_path / "corpus" / folder, 4 * seed, signer=folder, events={})
+    assert fyc("train", tmp_path / "corpus", "-o", tmp_path / "model").exit_code == 0
+    assert open_model(tmp_path / "model").about.data == name
+
+
 def test_two_trainings_of_one_model(tmp_path: Path) -> None:
     markers_only(tmp_path / "corpus", (0, 4))
     words = ("train", tmp_path / "corpus", "-o", tmp_path / "model")
