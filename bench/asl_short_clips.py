@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from fyc.asl.bench.recognition_figures import true_segments
+from fyc.asl.bench.sentences import MeasuredClip, parted, read_clips
 from fyc.asl.bench.statistics import auc, mean_interval
-from fyc.asl.output.csv_read import read_csv
 from fyc.asl.synthetic import CORPORA, Corpus
 from fyc.asl.synthetic.corpora import FPS
 
@@ -54,19 +54,20 @@ class Clip:
 
 def clips_of(corpus: Corpus, tables: Path) -> dict[str, Clip]:
     """The sentences of a tree of tables, by name."""
-    found = {}
-    for path in sorted(tables.rglob(f"{corpus.name}-*.csv")):
-        number = path.stem.removeprefix(f"{corpus.name}-")
-        if number.isdigit():
-            script, measures = corpus.sentence(int(number)), read_csv(path).trusted()
-            truth = {label: np.zeros(len(measures), bool) for label in ("brow-raise", "brow-lower")}
-            moving = np.zeros(len(measures), bool)
-            for part in true_segments(script, "event"):
-                if part.label in truth:
-                    truth[part.label] |= (measures.time_s >= part.core_s) & (measures.time_s < part.offset_s)
-                    moving |= (measures.time_s >= part.start_s) & (measures.time_s < part.end_s)
-            found[path.stem] = Clip(script.signer.head, measures.brows.mean(axis=1), truth | {"rest": ~moving})
-    return found
+    sentences, _ = parted(read_clips(corpus, tables))
+    return {clip.script.name: Clip(clip.signer, clip.measures.brows.mean(axis=1), truth_of(clip)) for clip in sentences}
+
+
+def truth_of(clip: MeasuredClip) -> dict[str, np.ndarray]:
+    """Whether the brows are up, down, or at rest in each frame."""
+    times = clip.measures.time_s
+    truth = {label: np.zeros(len(times), bool) for label in ("brow-raise", "brow-lower")}
+    moving = np.zeros(len(times), bool)
+    for part in true_segments(clip.script, "event"):
+        if part.label in truth:
+            truth[part.label] |= (times >= part.core_s) & (times < part.offset_s)
+            moving |= (times >= part.start_s) & (times < part.end_s)
+    return truth | {"rest": ~moving}
 
 
 def together(clips: Sequence[Clip]) -> list[Clip]:

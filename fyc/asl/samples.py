@@ -14,14 +14,15 @@ from fyc.asl.face.landmarks import LandmarkNet, Region
 from fyc.asl.face.litert import Floats
 from fyc.asl.face.mesh import POINTS
 from fyc.asl.face.pose import Pose
+from fyc.asl.measures import LEAST_CONFIDENCE, MOST_COVERED
 from fyc.asl.tracking.ensemble import TrackedFrame
 
 #: So many to twice as many are kept, spread evenly.
 SAMPLES = 48
 #: Pixels of a side of the small pictures.
 PATCH = 256
-#: Faces of less confidence, or with more of them covered, are not kept.
-_LEAST_CONFIDENCE, _MOST_OCCLUDED = 0.5, 0.25
+#: In a single picture, a face of which the network is less sure is none.
+_LEAST_PRESENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class FaceReader:
             return None
         rough = self._net.place(image, Region.around(max(found, key=lambda face: face.size)))
         placed = self._net.place(image, Region.of_points(rough.points))
-        if placed.presence < _LEAST_CONFIDENCE:
+        if placed.presence < _LEAST_PRESENCE:
             return None
         points = placed.points[:POINTS]
         return FaceSample.cut(image, points[:, :2], points[:, 2], camera)
@@ -108,9 +109,9 @@ class Sampler:
 
     def add(self, image: Image, tracked: TrackedFrame, camera: Camera) -> None:
         """The next frame; most are passed over, and faces of which little can be seen."""
-        if not self.due() or tracked.points is None or tracked.confidence < _LEAST_CONFIDENCE:
+        if not self.due() or tracked.points is None or tracked.confidence < LEAST_CONFIDENCE:
             return
-        if tracked.expressive and tracked.occluded.mean() <= _MOST_OCCLUDED:
+        if tracked.expressive and tracked.occluded.mean() <= MOST_COVERED:
             sample = FaceSample.cut(image, tracked.points, tracked.depths, camera, tracked.pose)
             sample.points[tracked.occluded] = np.nan
             self.keep(sample)
