@@ -14,15 +14,15 @@ from fyc.cli.options import Json
 from fyc.errors import PluginError
 from fyc.ui.text import human_bytes
 
-#: Optional distributions: what they are for, and the extra that brings them.
+#: Optional modules: what they are for, and the extra that brings them.
 _EXTRAS = {
     "gguf": ("GGUF files", "gguf"),
     "accelerate": ("GGUF files", "gguf"),
     "sentencepiece": ("tokenizers of some GGUF files", "gguf"),
     "matplotlib": ("plots in reports", "plots"),
     "av": ("video in `fyc asl`", "asl"),
-    "opencv-python-headless": ("faces in `fyc asl`", "asl"),
-    "ai-edge-litert": ("faces in `fyc asl`", "asl"),
+    "cv2": ("faces in `fyc asl`", "asl"),
+    "ai_edge_litert": ("faces in `fyc asl`", "asl"),
     "openai": ("language models in `fyc plan`", "plan"),
 }
 

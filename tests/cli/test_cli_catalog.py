@@ -147,6 +147,9 @@ def test_doctor_is_content_here_and_not_with_a_broken_plugin(fyc, install):
     assert result.code == 0, result.out
     names = {check["name"] for check in result.json["checks"]}
     assert {"python", "torch", "transformers", "cpu", "free disk", "plugin flatten-quant", "gguf"} <= names
+    extras = ("gguf", "av", "cv2", "ai_edge_litert")  # the development tools bring them
+    assert {check["status"] for check in result.json["checks"] if check["name"] in extras} == {"ok"}
+    assert set(extras) <= names
     install("fyc-broken", {"broken": "import a_module_that_is_not_there"})
     result = fyc("doctor")
     assert result.code == 2
